@@ -1,0 +1,38 @@
+# Every verb makes .venv and installs what it needs; nothing has to be there but Python 3.11, make and git.
+PYTHON ?= python3
+BIN := .venv/bin
+export PIP_DISABLE_PIP_VERSION_CHECK = 1
+
+.DEFAULT_GOAL := check
+.PHONY: demo test check static bench format clean
+
+.venv: .venv/.installed
+.venv/.installed: pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install -q -e '.[train,dev]'
+	touch $@
+
+demo: .venv  ## log -> DIN and DIEN -> bundles -> service -> three scored users; ARGS=--once ends after the table
+	$(BIN)/ctr-service demo $(ARGS)
+
+test: .venv  ## everything, with a real Redis
+	$(BIN)/python -m pytest $(ARGS)
+
+check: static test  ## what CI requires
+
+static: .venv  ## formatting, lint, types, import rules, spelling
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/codespell model service tests benchmarks docs examples README.md CHANGELOG.md CONTRIBUTING.md
+
+bench: .venv  ## the short benchmarks
+	$(BIN)/python -m benchmarks.score_latency
+
+format: .venv
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+clean:
+	rm -rf .venv .demo build *.egg-info

@@ -1,0 +1,189 @@
+"""A bundle on disk: written once, renamed into place, verified byte by byte on every read.
+
+bundles/<name>/<version>/manifest.json user.onnx candidate.onnx golden.npz vocab/...
+bundles/<name>/stable            a pointer: a file whose text is a version
+"""
+
+import hashlib
+import io
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model.bundle.encode import Catalogue, Encoder, Scaling, Tensors
+from model.bundle.errors import BundleError
+from model.bundle.manifest import MANIFEST, Manifest, manifest_from_bytes
+from model.bundle.schema import Schema
+from model.bundle.vocabulary import Vocabulary
+
+POINTERS = ("stable", "canary")
+GOLDEN = "golden.npz"
+PRIOR = "vocab/prior_ctr.npy"
+CATALOGUE = "vocab/catalogue.npz"
+SCALINGS = "vocab/scalings.npz"
+_SAFE_PATH = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*(/[A-Za-z0-9_][A-Za-z0-9_.-]*)*")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bundle:
+    """A verified bundle. `files` are the bytes that were checked, so nothing is read from disk a second time."""
+
+    path: Path
+    manifest: Manifest
+    schema: Schema
+    encoder: Encoder
+    prior_ctr: NDArray[np.float32]  # by item index; [UNKNOWN] is the overall click rate
+    golden: Tensors  # inputs of both halves by name, and `pctr`, the eager net's answer
+    files: Mapping[str, bytes]
+
+
+def write_bundle(root: Path, manifest: Manifest, files: Mapping[str, bytes]) -> Path:
+    """Write `root/<version>/` in one step and return it. Raises BundleError if that version is already there."""
+    target = root / manifest.version
+    if target.exists():
+        raise BundleError(str(target), "already there; a bundle is never changed")
+    complete = replace(manifest, files={path: _sha256(files[path]) for path in sorted(files)})
+    root.mkdir(parents=True, exist_ok=True)
+    building = Path(tempfile.mkdtemp(dir=root, prefix=".writing-"))
+    try:
+        for path, raw in {**files, MANIFEST: complete.to_bytes()}.items():
+            (building / path).parent.mkdir(parents=True, exist_ok=True)
+            (building / path).write_bytes(raw)
+        building.chmod(0o755)  # mkdtemp makes it private; the service may run as another user
+        building.rename(target)
+    except BaseException:
+        shutil.rmtree(building, ignore_errors=True)
+        raise
+    return target
+
+
+def read_bundle(path: Path) -> Bundle:
+    """Read and verify the bundle that `path` is or points to. Raises BundleError naming the file at fault."""
+    folder = resolve(path)
+    manifest = manifest_from_bytes(_read(folder, MANIFEST))
+    files = {name: _verified(folder, name, str(sha256)) for name, sha256 in manifest.files.items()}
+    for name in (manifest.user_half.file, manifest.candidate_half.file, GOLDEN, PRIOR, CATALOGUE, SCALINGS):
+        if name not in files:
+            raise BundleError(name, "not listed in the manifest")
+    schema = manifest.parsed_schema()
+    return Bundle(
+        path=folder,
+        manifest=manifest,
+        schema=schema,
+        encoder=_read_encoder(schema, files),
+        prior_ctr=_array(files, PRIOR).astype(np.float32, copy=False),
+        golden=_arrays(files, GOLDEN),
+        files=files,
+    )
+
+
+def encoder_files(encoder: Encoder) -> dict[str, bytes]:
+    """The files under vocab/ from which `read_bundle` builds the same encoder again."""
+    catalogue = {f"column.{name}": column for name, column in encoder.catalogue.columns.items()}
+    scalings = {name: np.array([s.mean, s.std]) for name, s in encoder.scalings.items()}
+    files = {_vocabulary_path(name): to_npy(v.keys) for name, v in encoder.vocabularies.items()}
+    return {**files, CATALOGUE: to_npz({"ids": encoder.catalogue.ids, **catalogue}), SCALINGS: to_npz(scalings)}
+
+
+def resolve(path: Path) -> Path:
+    """The version folder that `path` is, or that its `stable` pointer names, or that `path` names as a pointer."""
+    if (path / MANIFEST).is_file():
+        return path
+    pointer = path / "stable" if path.is_dir() else path
+    if not pointer.is_file():
+        raise BundleError(str(path / MANIFEST), "not found, and there is no `stable` pointer either")
+    version = pointer.read_text().strip()
+    if not _SAFE_PATH.fullmatch(version) or "/" in version:
+        raise BundleError(str(pointer), f"does not name a version: {version[:80]!r}")
+    return pointer.parent / version
+
+
+def write_pointer(root: Path, pointer: str, version: str) -> None:
+    """Point `stable` or `canary` at `version`, atomically."""
+    if pointer not in POINTERS:
+        raise BundleError(str(root / pointer), f"not a pointer, allowed: {', '.join(POINTERS)}")
+    if not (root / version / MANIFEST).is_file():
+        raise BundleError(str(root / version / MANIFEST), "not found, so nothing can point to it")
+    temporary = root / f".{pointer}.{os.getpid()}"
+    temporary.write_text(version + "\n")
+    temporary.replace(root / pointer)
+
+
+def to_npy(array: NDArray[np.generic]) -> bytes:
+    """One array as bytes, without pickle."""
+    buffer = io.BytesIO()
+    np.save(buffer, array, allow_pickle=False)
+    return buffer.getvalue()
+
+
+def to_npz(arrays: Mapping[str, NDArray[np.generic]]) -> bytes:
+    """Named arrays as bytes, without pickle. Equal arrays give equal bytes: numpy stamps no time into the archive."""
+    buffer = io.BytesIO()
+    np.savez(buffer, allow_pickle=False, **{name: arrays[name] for name in sorted(arrays)})
+    return buffer.getvalue()
+
+
+def _read_encoder(schema: Schema, files: Mapping[str, bytes]) -> Encoder:
+    names = [f.name for side in ("user", "item", "context") for f in schema.sparse(side)]
+    vocabularies = {name: _read_vocabulary(files, _vocabulary_path(name)) for name in names}
+    scalings = {n: Scaling(mean=float(v[0]), std=float(v[1])) for n, v in _arrays(files, SCALINGS).items()}
+    stored = _arrays(files, CATALOGUE)
+    columns = {name.removeprefix("column."): column for name, column in stored.items() if name != "ids"}
+    catalogue = Catalogue(ids=stored["ids"].astype(np.int64, copy=False), columns=columns)
+    return Encoder(schema, vocabularies, scalings=scalings, catalogue=catalogue)
+
+
+def _read_vocabulary(files: Mapping[str, bytes], name: str) -> Vocabulary:
+    keys = _array(files, name)
+    return Vocabulary(keys.astype(np.str_) if keys.dtype.kind == "U" else keys.astype(np.int64))
+
+
+def _vocabulary_path(name: str) -> str:
+    return f"vocab/{name}.npy"
+
+
+def _read(folder: Path, name: str) -> bytes:
+    try:
+        return (folder / name).read_bytes()
+    except OSError as error:
+        raise BundleError(name, f"cannot be read: {error.strerror}") from error
+
+
+def _verified(folder: Path, name: str, sha256: str) -> bytes:
+    if not _SAFE_PATH.fullmatch(name) or ".." in name:
+        raise BundleError(MANIFEST, f"names a file outside the bundle: {name[:80]!r}")
+    raw = _read(folder, name)
+    if _sha256(raw) != sha256:
+        raise BundleError(name, "its content does not match the checksum in the manifest")
+    return raw
+
+
+def _sha256(raw: bytes) -> str:
+    return hashlib.sha256(raw).hexdigest()
+
+
+def _array(files: Mapping[str, bytes], name: str) -> NDArray[np.generic]:
+    if name not in files:
+        raise BundleError(name, "not listed in the manifest")
+    try:
+        array = np.load(io.BytesIO(files[name]), allow_pickle=False)
+    except (ValueError, OSError, EOFError) as error:
+        raise BundleError(name, f"not a numpy file: {error}") from error
+    if not isinstance(array, np.ndarray):
+        raise BundleError(name, "not a single array")
+    return array
+
+
+def _arrays(files: Mapping[str, bytes], name: str) -> Tensors:
+    try:
+        with np.load(io.BytesIO(files[name]), allow_pickle=False) as archive:
+            return {key: archive[key] for key in archive.files}
+    except (ValueError, OSError, EOFError, AttributeError, TypeError) as error:
+        raise BundleError(name, f"not a numpy archive: {error}") from error

@@ -1,0 +1,94 @@
+"""What a bundle says about itself: `manifest.json`, canonical JSON that carries its own checksum."""
+
+import dataclasses
+import hashlib
+import json
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from model.bundle.errors import BundleError, ConfigError
+from model.bundle.schema import PADDING, UNKNOWN, Schema, schema_from_table
+from model.bundle.typed_table import from_table
+
+FORMAT_VERSION = 1
+MANIFEST = "manifest.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class TensorSpec:
+    """One input or output of a half. A dimension that may vary is its name, a fixed one its length."""
+
+    name: str
+    dtype: str
+    shape: tuple[Any, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Half:
+    """One exported graph: its file and its tensors."""
+
+    file: str
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Manifest:
+    """Everything a reader must know before it trusts and runs the other files."""
+
+    format_version: int
+    name: str
+    version: str
+    net: dict[str, Any]  # {"kind": "din", ...its configuration}
+    schema: dict[str, Any]
+    user_half: Half
+    candidate_half: Half
+    candidate_tile: int  # candidates per run that keep activations in cache on CPU; 0: all at once
+    padding: int = PADDING
+    unknown: int = UNKNOWN
+    export_format: Literal["onnx", "torchscript"] = "onnx"
+    training: dict[str, Any] = dataclasses.field(default_factory=dict)  # window, rows, seed
+    metrics: dict[str, Any] = dataclasses.field(default_factory=dict)  # by split
+    calibration: dict[str, Any] = dataclasses.field(default_factory=lambda: {"kind": "none"})
+    score_distribution: dict[str, Any] = dataclasses.field(default_factory=dict)
+    code_version: str = ""
+    files: dict[str, Any] = dataclasses.field(default_factory=dict)  # path -> sha256 of every other file
+
+    def parsed_schema(self) -> Schema:
+        """The feature schema. Raises BundleError if it is not one."""
+        try:
+            return schema_from_table(self.schema, file=MANIFEST)
+        except ConfigError as error:
+            raise BundleError(MANIFEST, str(error)) from error
+
+    def to_bytes(self) -> bytes:
+        """Canonical JSON, checksum included: equal manifests are equal bytes."""
+        table = dataclasses.asdict(self)
+        return _canonical({**table, "checksum": hashlib.sha256(_canonical(table)).hexdigest()})
+
+
+def manifest_from_bytes(raw: bytes) -> Manifest:
+    """Read a manifest. Raises BundleError for another format version, or if a single byte has changed."""
+    try:
+        table = json.loads(raw)
+    except ValueError as error:
+        raise BundleError(MANIFEST, f"not JSON: {error}") from error
+    if not isinstance(table, dict):
+        raise BundleError(MANIFEST, "not a JSON object")
+    if table.get("format_version") != FORMAT_VERSION:
+        found = table.get("format_version")
+        raise BundleError(MANIFEST, f"format version {found!r}, this release reads {FORMAT_VERSION}")
+    checksum = table.pop("checksum", None)
+    if checksum != hashlib.sha256(_canonical(table)).hexdigest():
+        raise BundleError(MANIFEST, "its content does not match its checksum")
+    try:
+        manifest = from_table(Manifest, table, file=MANIFEST)
+    except ConfigError as error:
+        raise BundleError(MANIFEST, str(error)) from error
+    if manifest.to_bytes() != raw:
+        raise BundleError(MANIFEST, "not in canonical form")
+    return manifest
+
+
+def _canonical(table: dict[str, Any]) -> bytes:
+    return (json.dumps(table, indent=1, sort_keys=True, allow_nan=False) + "\n").encode()
