@@ -145,7 +145,7 @@ class Encoder:
         items = np.ascontiguousarray(behaviors["item"])
         if shares == keys.item:
             return self.vocabularies[shares].lookup(items)
-        known = self._catalogue_sparse[self._catalogue_index.lookup(items), self._item_names.index(shares)]
+        known: Ids = self._catalogue_sparse[self._catalogue_index.lookup(items), self._item_names.index(shares)]
         if shares != keys.category:
             return known
         given = np.ascontiguousarray(behaviors["category"])

@@ -9,7 +9,7 @@ from model.bundle.schema import FIRST_ID, UNKNOWN
 
 Ids = NDArray[np.int64]
 
-# A table as long as the ids' span beats a binary search tenfold; above this many entries per id it costs too much memory.
+# A table as long as the ids' span beats a binary search tenfold, but costs too much memory above this many per id.
 _DENSE_SPAN = 8
 
 
