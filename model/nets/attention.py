@@ -1,0 +1,55 @@
+"""Target attention, DIN's local activation unit, arranged so that [C, L, 4E] is never built.
+
+Its first layer reads [q; k; q-k; q*k] (DIN, section 4.3; the public code's `din_fcn_attention`), linear in k once q is
+known:
+
+    W1 [q; k; q-k; q*k] + b  =  (diag(q) Wp + Wk - Wd) k + (Wq + Wd) q + b  =  M(q) [k; 1]
+
+M(q) is [E+1, H] per candidate, cheaper than one row of it per behavior, and the layer becomes a single matrix product
+with the keys. Exact, not approximate. Shapes: U users, C candidates, L history, E width, H hidden.
+"""
+
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+
+_HIDDEN_BY_MASK = -1e9  # far below any score, yet finite: an all-masked row must not become NaN
+
+
+class TargetAttention(nn.Module):
+    """Weights on the history that depend on the target. No softmax by default, as in the DIN paper."""
+
+    def __init__(self, width: int, *, hidden: tuple[int, ...] = (80, 40), softmax: bool = False) -> None:
+        super().__init__()
+        first = nn.Linear(4 * width, hidden[0])  # drawn as the one layer that it is
+        query, key, difference, product = torch.split(first.weight.detach().T, width)  # each [E, H]
+        # Stored by what multiplies them; four free matrices in the paper's form are these three and one redundant.
+        self.query_weight = nn.Parameter((query + difference).clone())
+        self.key_weight = nn.Parameter((key - difference).clone())
+        self.product_weight = nn.Parameter(product.clone())
+        self.bias = nn.Parameter(first.bias.detach().clone())
+        layers: list[nn.Module] = [nn.Sigmoid()]
+        for before, after in pairwise(hidden):
+            layers += [nn.Linear(before, after), nn.Sigmoid()]
+        self.rest = nn.Sequential(*layers, nn.Linear(hidden[-1], 1))
+        self.softmax = softmax
+
+    @staticmethod
+    def keys(key_ULE: Tensor) -> Tensor:
+        """The user half: keys with a column of ones, [U, L, E+1]."""
+        return torch.cat([key_ULE, torch.ones_like(key_ULE[..., :1])], dim=-1)
+
+    def forward(self, query_UCE: Tensor, keys_ULK: Tensor, mask_UL: Tensor) -> Tensor:
+        """The candidate half: attention weights [U, C, L], exactly 0 where `mask_UL` is 0.
+
+        `keys_ULK` comes from `keys`. With softmax the weights of a history sum to 1, those of an empty one to 0.
+        """
+        slope_UCEH = query_UCE[..., None] * self.product_weight + self.key_weight
+        offset_UC1H = (query_UCE @ self.query_weight + self.bias)[..., None, :]
+        first_UCLH = keys_ULK[:, None] @ torch.cat([slope_UCEH, offset_UC1H], dim=-2)
+        score_UCL: Tensor = self.rest(first_UCLH).squeeze(-1)
+        mask_U1L = mask_UL[:, None, :]
+        if self.softmax:
+            score_UCL = torch.softmax(score_UCL + (1 - mask_U1L) * _HIDDEN_BY_MASK, dim=-1)
+        return score_UCL * mask_U1L
