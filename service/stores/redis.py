@@ -1,0 +1,114 @@
+"""Behaviors in Redis 6.2 or later, Valkey, or whatever speaks their protocol.
+
+One sorted set per user: score = event time in ms, member = the packed record, so ZADD is idempotent and late events
+fall in order. Each operation touches one key, so the key needs no cluster hash tag. A read is one round trip.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
+from typing import Self, TypeVar
+
+from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import RedisError
+
+from model.bundle.records import Behaviors, from_members, no_behaviors, to_members
+from service.stores.base import StoreError, UserId
+
+KEY_PREFIX = "ctr:h:"
+POOL_SIZE = 16
+Answer = TypeVar("Answer")
+
+
+class RedisStore:
+    """A BehaviorStore on Redis. Connects when first used, and again by itself after Redis was away."""
+
+    def __init__(
+        self, client: Redis, *, pool_size: int, history_keep: int, ttl_s: int, key_prefix: str = KEY_PREFIX
+    ) -> None:
+        """Own `client`, whose pool must allow `pool_size` connections; more operations at once wait their turn."""
+        if min(pool_size, history_keep, ttl_s) < 1:
+            raise ValueError("pool_size, history_keep and ttl_s must be at least 1")
+        self._client = client
+        # redis-py's own blocking pool costs 25 us more per call and loses wake-ups when a waiter is cancelled.
+        self._turns = asyncio.Semaphore(pool_size)
+        self._history_keep = history_keep
+        self._ttl_s = ttl_s
+        self._key_prefix = key_prefix
+
+    @classmethod
+    def from_url(
+        cls, url: str, *, history_keep: int, ttl_s: int, pool_size: int = POOL_SIZE, key_prefix: str = KEY_PREFIX
+    ) -> Self:
+        """A store at redis://, rediss:// (TLS) or unix://, with user and password in the URL as redis-py reads it.
+
+        Raises ValueError for another URL, without repeating it.
+        """
+        try:
+            client = Redis.from_url(
+                url,
+                max_connections=pool_size,
+                protocol=2,  # RESP3 would add two round trips to each connect, for push messages that nobody reads
+                socket_timeout=None,  # `timeout_s` bounds all; a second clock would start a task per command
+                socket_connect_timeout=None,
+                retry=Retry(NoBackoff(), 1),  # once, at once: a connection that Redis closed meanwhile; default is 10
+            )
+        except ValueError:
+            raise ValueError("not a Redis URL, allowed: redis://, rediss:// and unix://") from None
+        return cls(client, pool_size=pool_size, history_keep=history_keep, ttl_s=ttl_s, key_prefix=key_prefix)
+
+    def key(self, user_id: UserId) -> bytes:
+        """The Redis key of a user's sorted set."""
+        return f"{self._key_prefix}{user_id}".encode("utf-8", "surrogatepass")
+
+    async def read(self, user_id: UserId, *, limit: int, timeout_s: float) -> Behaviors:
+        """See BehaviorStore."""
+        if limit < 1:
+            return no_behaviors()
+        newest = partial(self._client.execute_command, "ZRANGE", self.key(user_id), 0, limit - 1, "REV")
+        members: list[bytes] = await self._bounded(newest, timeout_s)
+        members.reverse()
+        try:
+            return from_members(members)
+        except ValueError as error:
+            raise StoreError(f"redis holds something else than a history: {error}") from error
+
+    async def append(self, user_id: UserId, behaviors: Behaviors, *, timeout_s: float) -> None:
+        """See BehaviorStore."""
+        await self.append_many([(user_id, behaviors)], timeout_s=timeout_s)
+
+    async def append_many(self, histories: Sequence[tuple[UserId, Behaviors]], *, timeout_s: float) -> None:
+        """See BehaviorStore. One round trip; no transaction, since any part of it may be repeated."""
+        pipeline = self._client.pipeline(transaction=False)
+        for user_id, behaviors in histories:
+            if not len(behaviors):
+                continue
+            key = self.key(user_id)
+            pairs = zip(behaviors["time"].tolist(), to_members(behaviors), strict=True)
+            pipeline.execute_command("ZADD", key, *(part for pair in pairs for part in pair))
+            pipeline.execute_command("ZREMRANGEBYRANK", key, 0, -self._history_keep - 1)
+            pipeline.execute_command("EXPIRE", key, self._ttl_s)
+        if len(pipeline):
+            await self._bounded(pipeline.execute, timeout_s)
+
+    async def close(self) -> None:
+        """See BehaviorStore."""
+        await self._client.aclose()
+
+    async def _bounded(self, operation: Callable[[], Awaitable[Answer]], timeout_s: float) -> Answer:
+        """The answer within `timeout_s`, waiting for a turn and connecting included, or StoreError.
+
+        redis-py drops a connection whose reply was not awaited to its end, so no late reply meets the next caller.
+        """
+        try:
+            async with asyncio.timeout(timeout_s), self._turns:
+                return await operation()
+        except TimeoutError as error:
+            raise StoreError(f"redis did not answer within {timeout_s * 1000:.0f} ms") from error
+        except RedisConnectionError as error:
+            raise StoreError(f"redis is out of reach: {error}") from error
+        except (RedisError, OSError) as error:  # its text can quote what was sent, so only the name goes on
+            raise StoreError(f"redis refused: {type(error).__name__}") from error
