@@ -1,0 +1,81 @@
+"""Atomic files: tab-separated `.inter .item .user` under a typed header line `name:type`, as RecBole defines them.
+
+https://recbole.io/docs/user_guide/data/atomic_files.html
+"""
+
+from pathlib import Path
+
+import polars as pl
+
+from model.bundle.errors import ConfigError
+from model.bundle.schema import Schema
+from model.data.interactions import Interactions, asked_beyond, field_types, first_genre
+from model.data.lines import FieldTypes, read_lines, split_fields
+
+_TYPES = ("token", "token_seq", "float", "float_seq")
+_GENRE_FIELDS = ("class", "genre")  # as the published ml-100k and ml-1m name it
+_USER, _ITEM, _RATING, _TIMESTAMP = "user_id", "item_id", "rating", "timestamp"
+
+
+def read_atomic(folder: Path, schema: Schema) -> Interactions:
+    """The folder's one `.inter` file, with the `.item` and `.user` files beside it where the schema asks for them.
+
+    The category is the first word of the field `class` or `genre` that is a genre MovieLens publishes
+    (`interactions.GENRES`). Ids must be integers. Raises ConfigError naming file and line.
+    """
+    keys = schema.keys
+    inter = _find(folder)
+    renamed = {_USER: keys.user, _ITEM: keys.item, _RATING: "rating", _TIMESTAMP: keys.timestamp}
+    user_types: FieldTypes = {keys.user: pl.Int64, **field_types(schema.user)}
+    types: FieldTypes = {**field_types(schema.context), keys.user: user_types[keys.user], keys.item: pl.Int64}
+    types |= {"rating": pl.Float64, keys.timestamp: pl.Float64}
+    ratings = _read(inter, renamed, types).with_columns(pl.col(keys.timestamp).cast(pl.Int64))
+    items, users = ratings.select(keys.item).unique().sort(keys.item), None
+    if asked_beyond(keys.item, schema.item):
+        items = _items(inter.with_suffix(".item"), schema)
+    if asked_beyond(keys.user, schema.user):
+        users = _read(inter.with_suffix(".user"), {_USER: keys.user}, user_types)
+    return Interactions(ratings=ratings, items=items, users=users)
+
+
+def _find(folder: Path) -> Path:
+    found = sorted(folder.glob("*.inter"))
+    if len(found) != 1:
+        names = [path.name for path in found] if folder.is_dir() else "nothing there"
+        raise ConfigError(file=str(folder), key="file", found=names, allowed="a folder with one .inter file")
+    return found[0]
+
+
+def _items(path: Path, schema: Schema) -> pl.DataFrame:
+    keys = schema.keys
+    # The category comes from the genres; a field of its name would be something else.
+    types = {n: t for n, t in field_types(schema.item).items() if n != keys.category}
+    frame = _read(path, {_ITEM: keys.item}, {**types, keys.item: pl.Int64})
+    if keys.category is None:
+        return frame
+    genres = [name for name in _GENRE_FIELDS if name in frame.columns]
+    if not genres:
+        found = "fields " + ", ".join(frame.columns)
+        raise ConfigError(file=str(path), key="line 1", found=found, allowed="a field " + " or ".join(_GENRE_FIELDS))
+    return frame.with_columns(first_genre(pl.col(genres[0]).str.split(" ")).alias(keys.category))
+
+
+def _read(path: Path, renamed: dict[str, str], types: FieldTypes) -> pl.DataFrame:
+    """Every field of the file, under its own name or the one it is `renamed` to, as text unless in `types`."""
+    lines = read_lines(path, encoding="utf-8")
+    names = [renamed.get(name, name) for name in _header(path, lines)]
+    for theirs, ours in renamed.items():
+        if ours not in names:
+            raise ConfigError(file=str(path), key="line 1", found=lines[0], allowed=f"a field {theirs} among them")
+    fields = {name: types.get(name, pl.String) for name in names}
+    return split_fields(lines.slice(1), fields, separator="\t", path=path, first_line=2)
+
+
+def _header(path: Path, lines: pl.Series) -> list[str]:
+    head = str(lines[0]) if len(lines) else ""
+    fields = [field.partition(":") for field in head.split("\t")]
+    names = [name for name, _, _ in fields]
+    if any(kind not in _TYPES for _, _, kind in fields) or len(set(names)) < len(names):
+        allowed = "different names, each with its type, name:type, type one of " + ", ".join(_TYPES)
+        raise ConfigError(file=str(path), key="line 1", found=head[:200], allowed=allowed)
+    return names

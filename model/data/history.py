@@ -1,0 +1,62 @@
+"""From ratings to impressions, each with the history that its user had just before it.
+
+No future leaks: a history holds behaviors of strictly earlier time only, so that of several ratings in one second none
+sees another. Within a history equal times keep the order of the log.
+"""
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from model.bundle.schema import Schema
+from model.bundle.vocabulary import Ids
+from model.data.columns import history_columns
+from model.data.ragged import slices, to_lists
+
+_ORDER = "__order"
+
+
+def impressions(ratings: pl.DataFrame, schema: Schema, *, positive_rating: float) -> pl.DataFrame:
+    """One impression per rating, by time and then by the order of the log.
+
+    `ratings` has the columns user, item, category (if the schema has one), rating and timestamp. The label says whether
+    the rating is at least `positive_rating`; the list columns hold the user's earlier positive items, oldest first,
+    the newest `schema.max_history` of them.
+    """
+    keys = schema.keys
+    rows = ratings.with_row_index(_ORDER).sort(keys.user, keys.timestamp, _ORDER)
+    clicked = (rows["rating"] >= positive_rating).to_numpy()
+    starts, lengths = _spans(_changes(rows[keys.user]), _changes(rows[keys.timestamp]), clicked, schema.max_history)
+    taken = np.flatnonzero(clicked)[slices(starts, lengths)]
+    lists = [to_lists(rows[key][taken], lengths).alias(column) for key, column in history_columns(schema).items()]
+    labelled = rows.with_columns(pl.Series(keys.label, clicked).cast(pl.Int8), *lists)
+    return labelled.sort(keys.timestamp, _ORDER).drop(_ORDER, "rating")
+
+
+def positives(ratings: pl.DataFrame, schema: Schema, *, positive_rating: float) -> pl.DataFrame:
+    """Every behavior: user, item, category and time of the ratings that count as one, by user and time."""
+    keys = schema.keys
+    names = [keys.user, keys.item, *([keys.category] if keys.category else []), keys.timestamp]
+    kept = ratings.filter(pl.col("rating") >= positive_rating).select(names)
+    return kept.sort(keys.user, keys.timestamp, maintain_order=True)
+
+
+def _changes(values: pl.Series) -> NDArray[np.bool_]:
+    """[N] true where the value differs from the one before, and in the first row."""
+    return (values != values.shift()).fill_null(True).to_numpy()
+
+
+def _spans(
+    new_user: NDArray[np.bool_], new_time: NDArray[np.bool_], clicked: NDArray[np.bool_], longest: int
+) -> tuple[Ids, Ids]:
+    """First click and number of clicks of each row's history, where clicks are counted over all rows by user and time.
+
+    Clicks before the first row of the same user and time, less those before the user's own first row.
+    """
+    before: Ids = np.cumsum(clicked) - clicked
+    rows = np.arange(len(clicked))
+    user_starts = np.maximum.accumulate(np.where(new_user, rows, 0))
+    time_starts = np.maximum.accumulate(np.where(new_user | new_time, rows, 0))
+    ends: Ids = before[time_starts]
+    lengths = np.minimum(ends - before[user_starts], longest)
+    return ends - lengths, lengths

@@ -1,0 +1,94 @@
+"""What is learned from the training split alone: vocabularies, scalings, and the items' prior click rates."""
+
+from collections.abc import Iterable
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from model.bundle.encode import Catalogue, Encoder, Scaling
+from model.bundle.schema import UNKNOWN, Feature, Schema
+from model.bundle.vocabulary import Ids, Vocabulary
+from model.data.columns import history_columns, item_columns
+from model.data.ragged import to_flat
+from model.data.task import Log
+
+# Pseudo-impressions at the overall rate: an item needs about as many of its own before its rate counts half.
+_PRIOR_STRENGTH = 20.0
+
+
+def fit_encoder(log: Log, schema: Schema) -> Encoder:
+    """The encoder of a log: vocabularies and scalings from `log.train` only, the catalogue from all of `log.items`.
+
+    An id counts once per training row, and once per place in a training history where a sequence shares its feature;
+    ids with fewer than `min_count` become UNKNOWN, the others are numbered in ascending order.
+    """
+    vocabularies, scalings = {}, {}
+    for side in ("user", "item", "context"):
+        for feature in schema.sparse(side):
+            vocabularies[feature.name] = _vocabulary(feature, [log.train[feature.name], *_past(feature, log, schema)])
+        for feature in schema.dense(side):
+            scalings[feature.name] = _scaling(log.train[feature.name])
+    return Encoder(schema, vocabularies, scalings=scalings, catalogue=_catalogue(log.items, schema))
+
+
+def prior_ctr(log: Log, encoder: Encoder) -> NDArray[np.float32]:
+    """Smoothed click rate by item index [item vocabulary size], from the training split.
+
+    (clicks of the item + 20 r) / (impressions of the item + 20), r being the click rate of all training rows. PADDING,
+    UNKNOWN and items that only histories hold get r.
+    """
+    keys = encoder.schema.keys
+    vocabulary = encoder.vocabularies[keys.item]
+    label = log.train[keys.label].to_numpy().astype(np.float64)
+    rate = label.mean()
+    index = vocabulary.lookup(log.train[keys.item].to_numpy())
+    clicks = np.bincount(index, weights=label, minlength=len(vocabulary))
+    shown = np.bincount(index, minlength=len(vocabulary))
+    prior = (clicks + _PRIOR_STRENGTH * rate) / (shown + _PRIOR_STRENGTH)
+    prior[: UNKNOWN + 1] = rate
+    out: NDArray[np.float32] = prior.astype(np.float32)
+    return out
+
+
+def _text_array(values: pl.Series) -> NDArray[np.str_]:
+    """A text column as numpy's fixed-width strings, which can be stored without pickle."""
+    return np.array(values.to_list(), dtype=np.str_)
+
+
+def _past(feature: Feature, log: Log, schema: Schema) -> Iterable[pl.Series]:
+    """The feature's values inside training histories, if a sequence shares it."""
+    if all(s.shares != feature.name for s in schema.behavior):
+        return
+    told = history_columns(schema)
+    if feature.name in told:
+        yield to_flat(log.train[told[feature.name]])[0]
+        return
+    # Not in the log's lists: the encoder takes it from the catalogue by item, so it is counted there too.
+    item = schema.keys.item
+    past = to_flat(log.train[told[item]])[0].alias(item).to_frame()
+    yield past.join(log.items.select(item, feature.name), on=item, how="inner")[feature.name]
+
+
+def _vocabulary(feature: Feature, seen: Iterable[pl.Series]) -> Vocabulary:
+    counted = pl.concat([values.alias("id") for values in seen]).to_frame().group_by("id").len()
+    kept = counted.filter(pl.col("len") >= feature.min_count)["id"].sort()
+    return Vocabulary(_text_array(kept) if feature.dtype == "str" else kept.to_numpy())
+
+
+def _scaling(values: pl.Series) -> Scaling:
+    numbers = values.to_numpy()
+    # Compared by value: rounding can leave a constant column a tiny deviation, and dividing by that magnifies anything.
+    constant = numbers.min() == numbers.max()
+    return Scaling(mean=float(numbers.mean()), std=1.0 if constant else float(numbers.std()))
+
+
+def _catalogue(items: pl.DataFrame, schema: Schema) -> Catalogue:
+    item = schema.keys.item
+    columns: dict[str, NDArray[np.generic]] = {
+        name: _text_array(items[name]) if kind == "text" else items[name].to_numpy()
+        for name, kind in item_columns(schema).items()
+        if name != item
+    }
+    ids: Ids = items[item].to_numpy()
+    return Catalogue(ids=ids, columns=columns)
