@@ -76,6 +76,8 @@ def _value(hint: Any, value: object, *, file: str, key: str) -> Any:  # noqa: AN
 
 
 def _fits(hint: object, value: object) -> bool:
+    if hint is Any:  # since Python 3.11 a class, but not one to ask isinstance about
+        return True
     if get_origin(hint) is Literal:
         return value in get_args(hint) and not isinstance(value, bool)
     if get_origin(hint) in (dict, Mapping):
