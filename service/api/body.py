@@ -1,0 +1,78 @@
+"""Reading a request's body and its deadline, each within a bound."""
+
+import asyncio
+import math
+from collections.abc import Coroutine
+from typing import TypeVar
+
+from starlette.types import Receive, Scope
+
+from service.api.exchange import header
+from service.errors import ClientGone, DeadlineExceeded, InvalidRequest, TooLarge
+
+T = TypeVar("T")
+DEADLINE_HEADER = "X-Deadline-Ms"
+
+
+def deadline_s(scope: Scope, *, default_ms: float, max_ms: float) -> float:
+    """Seconds granted by X-Deadline-Ms, at most `max_ms`. Raises InvalidRequest unless it is a number above 0."""
+    given = header(scope, b"x-deadline-ms")
+    if given is None:
+        return default_ms / 1e3
+    try:
+        milliseconds = float(given)
+    except ValueError:
+        milliseconds = math.nan
+    if not 0 < milliseconds < math.inf:
+        raise InvalidRequest(f"{DEADLINE_HEADER}: found {given[:80]!r}, allowed: milliseconds, a number above 0")
+    return min(milliseconds, max_ms) / 1e3
+
+
+async def read_body(scope: Scope, receive: Receive, *, limit: int, timeout_s: float) -> bytes:
+    """The body, if it has at most `limit` bytes and arrives in time.
+
+    Raises TooLarge without reading the rest, ClientGone, or DeadlineExceeded.
+    """
+    declared = header(scope, b"content-length") or ""
+    if declared.isdigit() and int(declared) > limit:
+        raise TooLarge(f"the body has {declared[:20]} bytes, allowed: {limit}")
+    try:
+        async with asyncio.timeout(timeout_s):
+            return await _receive_all(receive, limit=limit)
+    except TimeoutError:
+        raise DeadlineExceeded("the deadline passed before the body had arrived") from None
+
+
+async def unless_gone(receive: Receive, work: Coroutine[None, None, T]) -> T:
+    """The result of `work`; if the caller disconnects first, `work` is cancelled and ClientGone is raised."""
+    task = asyncio.ensure_future(work)
+    gone = asyncio.ensure_future(_disconnected(receive))
+    try:
+        await asyncio.wait((task, gone), return_when=asyncio.FIRST_COMPLETED)
+        if not task.done():
+            raise ClientGone("the caller closed the connection")
+        return task.result()
+    finally:
+        gone.cancel()
+        task.cancel()
+
+
+async def _receive_all(receive: Receive, *, limit: int) -> bytes:
+    chunks: list[bytes] = []
+    size = 0
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ClientGone("the caller closed the connection")
+        chunk: bytes = message.get("body", b"")
+        size += len(chunk)
+        if size > limit:
+            raise TooLarge(f"the body has more than {limit} bytes")
+        chunks.append(chunk)
+        if not message.get("more_body", False):
+            return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
+
+async def _disconnected(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass

@@ -1,0 +1,145 @@
+"""Rows or columns of raw values, as JSON gave them, to checked columns: one pass per column, no object per row.
+
+    [{"item_id": 1, "cate_id": 2}, ...]  or  {"item_id": [1, ...], "cate_id": [2, ...]}  ->  {"item_id": int64 [N], ...}
+
+Types are checked before numpy sees a column: it would turn [1, true] into integers, and one long string among the
+ids into a column of equally long strings.
+"""
+
+from collections.abc import Mapping, Sequence
+from operator import itemgetter
+from typing import Literal
+
+from model.bundle.encode import as_ids, as_numbers
+from model.bundle.errors import EncodeError
+from model.bundle.schema import Feature
+from service.errors import InvalidRequest
+
+Kind = Literal["id", "text", "number"]
+Fields = Mapping[str, Kind]
+Values = Sequence[object]
+
+_TYPES: Mapping[Kind, frozenset[type]] = {
+    "id": frozenset({int}),
+    "text": frozenset({str}),
+    "number": frozenset({int, float}),
+}
+_ALLOWED: Mapping[Kind, str] = {
+    "id": "an integer from 0 to 2^63 - 1",
+    "text": "a string",
+    "number": "a finite number",
+}
+
+
+def kind_of(feature: Feature) -> Kind:
+    """What a request must send for this feature."""
+    if feature.kind == "dense":
+        return "number"
+    return "id" if feature.dtype == "int" else "text"
+
+
+def to_columns(value: object, fields: Fields, *, where: str) -> dict[str, Values]:
+    """Equally long columns from rows or columns. `where` names the place in messages.
+
+    Raises InvalidRequest naming the field or the row at fault: unknown, missing in some rows, or not a list.
+    """
+    if isinstance(value, list):
+        return _from_rows(value, fields, where=where)
+    if isinstance(value, dict):
+        return _from_columns(value, fields, where=where)
+    raise InvalidRequest(f"{where}: found {shown(value)}, allowed: a list of objects, or an object of lists")
+
+
+def to_single_row(value: object, fields: Fields, *, where: str) -> dict[str, object]:
+    """Checked columns of length one from an object; none from null."""
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        raise InvalidRequest(f"{where}: found {shown(value)}, allowed: an object")
+    _check_names(value, fields, where=where)
+    return {name: check_column([v], fields[name], where=f"{where}.{name}") for name, v in value.items()}
+
+
+def check_columns(columns: Mapping[str, Values], fields: Fields, *, where: str) -> dict[str, object]:
+    """The columns as the encoder takes them. Raises InvalidRequest naming field, row, found and allowed."""
+    return {name: check_column(v, fields[name], where=f"{where}.{name}") for name, v in columns.items()}
+
+
+def check_column(values: Values, kind: Kind, *, where: str) -> object:
+    """One column: int64 ids, float64 numbers, or the strings themselves."""
+    types = _TYPES[kind]
+    if not types.issuperset(map(type, values)):
+        row = next(i for i, value in enumerate(values) if type(value) not in types)
+        raise _refused(values, row, kind=kind, where=where)
+    try:
+        if kind == "id":
+            return as_ids(values, feature=where)
+        return as_numbers(values, feature=where) if kind == "number" else values
+    except EncodeError as error:
+        raise InvalidRequest(str(error)) from None
+
+
+def shown(value: object) -> str:
+    """A value for a message: short, whatever it is."""
+    if isinstance(value, dict | list):
+        return "an object" if isinstance(value, dict) else "a list"
+    text = repr(value[:80] if isinstance(value, str) else value)
+    return text if len(text) <= 80 else text[:77] + "..."
+
+
+def _refused(values: Values, row: int, *, kind: Kind, where: str) -> InvalidRequest:
+    place = where if len(values) == 1 else f"{where}, row {row}"
+    return InvalidRequest(f"{place}: found {shown(values[row])}, allowed: {_ALLOWED[kind]}")
+
+
+def _from_rows(rows: list[object], fields: Fields, *, where: str) -> dict[str, Values]:
+    if not rows:
+        return {}
+    for row, value in enumerate(rows):
+        if type(value) is not dict:
+            raise InvalidRequest(f"{where}[{row}]: found {shown(value)}, allowed: an object")
+    first: dict[str, object] = rows[0]  # type: ignore[assignment]  # just checked
+    _check_names(first, fields, where=f"{where}[0]")
+    try:
+        columns: dict[str, Values] = {name: list(map(itemgetter(name), rows)) for name in first}  # type: ignore[arg-type]  # dicts all
+    except KeyError:
+        raise _uneven(rows, first, fields, where=where) from None
+    if set(map(len, rows)) != {len(first)}:  # type: ignore[arg-type]  # dicts all
+        raise _uneven(rows, first, fields, where=where)
+    return columns
+
+
+def _uneven(rows: list[object], first: Mapping[str, object], fields: Fields, *, where: str) -> InvalidRequest:
+    """Why the rows do not all have the first row's fields."""
+    for row, value in enumerate(rows):
+        assert isinstance(value, dict)
+        _check_names(value, fields, where=f"{where}[{row}]")
+        if missing := [name for name in first if name not in value]:
+            return InvalidRequest(
+                f"{where}[{row}]: has no {missing[0]}, which row 0 has; allowed: in every row or in none"
+            )
+        if extra := [name for name in value if name not in first]:
+            return InvalidRequest(
+                f"{where}[0]: has no {extra[0]}, which row {row} has; allowed: in every row or in none"
+            )
+    raise AssertionError("rows are even")
+
+
+def _from_columns(columns: dict[str, object], fields: Fields, *, where: str) -> dict[str, Values]:
+    _check_names(columns, fields, where=where)
+    lengths: dict[str, int] = {}
+    for name, values in columns.items():
+        if not isinstance(values, list):
+            raise InvalidRequest(f"{where}.{name}: found {shown(values)}, allowed: a list")
+        lengths[name] = len(values)
+    if len(set(lengths.values())) > 1:
+        found = ", ".join(f"{name} {length}" for name, length in lengths.items())
+        raise InvalidRequest(f"{where}: found columns of different lengths ({found}), allowed: equal lengths")
+    return columns  # type: ignore[return-value]  # lists all
+
+
+def _check_names(given: Mapping[str, object], fields: Fields, *, where: str) -> None:
+    if not given.keys() <= fields.keys():
+        name = next(name for name in given if name not in fields)
+        allowed = ", ".join(fields) or "none"
+        raise InvalidRequest(f"{where}: unknown field {shown(name)}, allowed: {allowed}")

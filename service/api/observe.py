@@ -1,0 +1,68 @@
+"""The outermost layer of the app: opens the exchange, counts it, logs it, and catches what nobody expected.
+
+Plain ASGI, because a BaseHTTPMiddleware costs a task and two queues per request.
+"""
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from structlog.typing import FilteringBoundLogger
+
+from service.api.answers import unexpected
+from service.api.exchange import Exchange, open_exchange
+from service.metrics import Metrics
+from service.scoring.workers import Clock
+
+SCORE_PATH = "/score"
+
+
+class Observe:
+    """Wraps `app`. One access log line and one count per request; phase times for POST /score."""
+
+    def __init__(self, app: ASGIApp, *, metrics: Metrics, log: FilteringBoundLogger, clock: Clock) -> None:
+        self._app = app
+        self._metrics = metrics
+        self._log = log
+        self._clock = clock
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one request (or the lifespan, which is passed through)."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        exchange = open_exchange(scope, started=self._clock())
+
+        async def send_observed(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                exchange.status = message["status"]
+                message["headers"] = [*message["headers"], (b"x-request-id", exchange.request_id.encode())]
+            await send(message)
+
+        self._metrics.in_flight.inc()
+        try:
+            await self._app(scope, receive, send_observed)
+        except Exception:
+            self._log.error("unexpected error", request_id=exchange.request_id, route=exchange.route, exc_info=True)
+            if exchange.status:  # too late for another answer; the server closes the connection
+                raise
+            await unexpected(exchange)(scope, receive, send_observed)
+        finally:
+            self._metrics.in_flight.dec()
+            self._close(exchange)
+
+    def _close(self, exchange: Exchange) -> None:
+        exchange.phases["total"] = self._clock() - exchange.started
+        self._metrics.request(exchange.route, exchange.status)
+        if exchange.error_type:
+            self._metrics.refused(exchange.error_type)
+        if exchange.route == SCORE_PATH:
+            self._metrics.phases(exchange.phases)
+        self._log.info(
+            "access",
+            request_id=exchange.request_id,
+            route=exchange.route[:200],
+            status=exchange.status,
+            error_type=exchange.error_type,
+            phases_ms={name: round(seconds * 1e3, 3) for name, seconds in exchange.phases.items()},
+            candidates=exchange.candidates,
+            degraded=exchange.degraded,
+            bundle_version=exchange.bundle_version,
+        )

@@ -1,0 +1,116 @@
+"""The bytes of POST /score -> a valid ScoreRequest, or an InvalidRequest that says what to change."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import orjson
+from numpy.typing import NDArray
+from pydantic import ValidationError
+
+from model.bundle.records import Behaviors, make_behaviors
+from model.bundle.schema import Schema
+from service.api.columns import Fields, check_column, check_columns, kind_of, shown, to_columns, to_single_row
+from service.api.schemas import ScoreBody
+from service.errors import InvalidRequest, TooLarge
+from service.scoring.scorer import ScoreRequest
+
+_TIME = "time"  # of a behavior in the request, in ms since the epoch
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Parsed:
+    """A valid request and what the answer repeats of it."""
+
+    request: ScoreRequest
+    item_ids: Sequence[object]
+    request_id: str | None
+    top_k: int | None
+
+
+class ScoreParser:
+    """Reads requests for one schema, with limits on candidates and behaviors."""
+
+    def __init__(self, schema: Schema, *, max_candidates: int, max_history: int) -> None:
+        keys = schema.keys
+        self._keys = keys
+        self._max_candidates = max_candidates
+        self._max_history = max_history
+        self._item: Fields = {keys.item: "id", **{f.name: kind_of(f) for f in schema.item}}
+        self._context: Fields = {f.name: kind_of(f) for f in schema.context}
+        users = {f.name: kind_of(f) for f in schema.user}
+        self._user_key = users.pop(keys.user, None)  # a feature that user_id fills
+        self._user: Fields = users
+        self._behavior: Fields = {keys.item: "id", **({keys.category: "id"} if keys.category else {}), _TIME: "id"}
+
+    def parse(self, raw: bytes, *, deadline: float) -> Parsed:
+        """Read one body. Raises InvalidRequest or TooLarge."""
+        body = _envelope(raw)
+        if body.explain:
+            raise InvalidRequest("explain: found true, allowed: false; explanations are not available in this bundle")
+        columns = to_columns(body.candidates, self._item, where="candidates")
+        item_ids = columns.get(self._keys.item, ())
+        self._check_count(columns, len(item_ids))
+        user = to_single_row(body.user, self._user, where="user")
+        if self._user_key:
+            user[self._keys.user] = check_column([body.user_id], self._user_key, where="user_id")
+        request = ScoreRequest(
+            user_id=body.user_id,
+            candidates=check_columns(columns, self._item, where="candidates"),
+            count=len(item_ids),
+            user=user,
+            context=to_single_row(body.context, self._context, where="context"),
+            history=None if body.history is None else self._history(body.history),
+            deadline=deadline,
+        )
+        return Parsed(request=request, item_ids=item_ids, request_id=body.request_id, top_k=body.top_k)
+
+    def _check_count(self, columns: dict[str, Sequence[object]], count: int) -> None:
+        if columns and self._keys.item not in columns:
+            raise InvalidRequest(f"candidates: no {self._keys.item}, which every candidate must have")
+        if count == 0:
+            raise InvalidRequest(f"candidates: found none, allowed: 1 to {self._max_candidates}")
+        if count > self._max_candidates:
+            raise TooLarge(f"candidates: found {count}, allowed: 1 to {self._max_candidates}")
+
+    def _history(self, value: object) -> Behaviors:
+        columns = to_columns(value, self._behavior, where="history")
+        count = len(next(iter(columns.values()), ()))
+        if count > self._max_history:
+            raise TooLarge(f"history: found {count} behaviors, allowed: at most {self._max_history}")
+        if count and self._keys.item not in columns:
+            raise InvalidRequest(f"history: no {self._keys.item}, which every behavior must have")
+        checked = check_columns(columns, self._behavior, where="history")
+        item, time = _ids(checked, self._keys.item), _ids(checked, _TIME)
+        category = _ids(checked, self._keys.category or "")
+        behaviors = make_behaviors(_none() if item is None else item, category=category, time=time)
+        return behaviors if time is None else behaviors[np.argsort(time, kind="stable")]
+
+
+def _ids(columns: dict[str, object], name: str) -> NDArray[np.int64] | None:
+    values = columns.get(name)
+    assert values is None or isinstance(values, np.ndarray)
+    return values
+
+
+def _none() -> NDArray[np.int64]:
+    return np.empty(0, dtype=np.int64)
+
+
+def _envelope(raw: bytes) -> ScoreBody:
+    try:
+        value = orjson.loads(raw)
+    except orjson.JSONDecodeError as error:
+        raise InvalidRequest(f"the body is not JSON: {error}") from None
+    if not isinstance(value, dict):
+        raise InvalidRequest(f"the body: found {shown(value)}, allowed: an object")
+    try:
+        return ScoreBody.model_validate(value)
+    except ValidationError as error:
+        detail = error.errors(include_url=False, include_context=False)[0]
+    name = str(detail["loc"][0]) if detail["loc"] else ""
+    field = ScoreBody.model_fields.get(name)
+    if field is None:
+        raise InvalidRequest(f"unknown field {shown(name)}, allowed: {', '.join(ScoreBody.model_fields)}")
+    found = f"found {shown(value[name])}" if name in value else "missing"
+    raise InvalidRequest(f"{name}: {found}, allowed: {field.description}")

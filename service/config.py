@@ -1,0 +1,110 @@
+"""Every setting of the service, and the only reader of the environment (CTR_BUNDLE, CTR_STORE, ...).
+
+environment, flags --read_settings--> Settings, passed on as an argument from there
+"""
+
+from collections.abc import Mapping
+from typing import Literal, Self
+
+from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
+
+PREFIX = "CTR_"
+_SECRET = ("store",)  # may carry a password: never repeated in a message
+
+
+class SettingsError(ValueError):
+    """A setting is wrong. `problems` has one line for each, safe to print: the key, what is allowed, what was found."""
+
+    def __init__(self, problems: list[str]) -> None:
+        super().__init__("; ".join(problems))
+        self.problems = problems
+
+
+class Settings(BaseSettings):
+    """What an operator can choose. `Settings(...)` itself reads no environment; `read_settings` does."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    bundle: str = Field("bundles", description="Bundle folder, or the folder above it with a `stable` pointer.")
+    store: str = Field(
+        "redis://127.0.0.1:6379/0",
+        description="Where behaviors live: redis://, rediss:// (TLS), unix:// with user and password as in redis-py, "
+        "or memory:// for one process without Redis.",
+    )
+    key_prefix: str = Field("ctr:h:", description="Redis key of a user's history is this prefix and the user id.")
+    history_keep: int = Field(
+        200, ge=1, le=10_000, description="Behaviors kept per user; a request may not bring more either."
+    )
+    history_ttl_s: int = Field(90 * 86_400, ge=1, description="A user without events for so many seconds is forgotten.")
+    store_timeout_ms: float = Field(20, gt=0, le=60_000, description="Longest wait for the store before degrading.")
+    deadline_ms: float = Field(200, gt=0, le=60_000, description="Deadline of a request without X-Deadline-Ms.")
+    max_deadline_ms: float = Field(10_000, gt=0, le=60_000, description="A longer X-Deadline-Ms counts as this.")
+    max_candidates: int = Field(2000, ge=1, le=100_000, description="Candidates per request; more are refused (413).")
+    max_body_bytes: int = Field(2 * 1024**2, ge=1024, description="Largest body; a larger one is refused (413).")
+    workers: int = Field(
+        0, ge=0, le=256, description="Compute threads of one core each; 0: as many as the container may use CPUs."
+    )
+    queue_rows: int = Field(
+        10_000, ge=1, description="Candidate rows scored or waiting at once; requests beyond are refused (429)."
+    )
+    slo_s: float = Field(0.03, gt=0, lt=10, description="The latency promised, in seconds: an edge of the histograms.")
+    host: str = Field("127.0.0.1", description="Address to listen on; 0.0.0.0 in a container.")
+    port: int = Field(8080, ge=0, le=65_535, description="Port to listen on; 0 takes a free one.")
+    drain_s: int = Field(20, ge=0, description="On SIGTERM, the longest wait for requests in flight, in seconds.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="Lowest level logged; `warning` turns the access log off."
+    )
+
+    @field_validator("store")
+    @classmethod
+    def _known_scheme(cls, url: str) -> str:
+        if not url.startswith(("redis://", "rediss://", "unix://", "memory://")):
+            raise ValueError("must start with redis://, rediss://, unix:// or memory://")
+        return url
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.queue_rows < self.max_candidates:
+            raise ValueError(f"{PREFIX}QUEUE_ROWS must be at least {PREFIX}MAX_CANDIDATES")
+        return self
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],  # noqa: ARG003, RUF100  # the signature is pydantic-settings'
+        init_settings: PydanticBaseSettingsSource,
+        *_: PydanticBaseSettingsSource,
+        **__: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Only what is passed in: a test or an embedding program must not depend on its environment."""
+        return (init_settings,)
+
+
+def read_settings(environ: Mapping[str, str], **flags: object) -> Settings:
+    """Settings from `environ`, where `flags` (those that are not None) win.
+
+    Raises SettingsError naming every key that is unknown or wrong.
+    """
+    names = {PREFIX + name.upper() for name in Settings.model_fields}
+    unknown = sorted(key for key in environ if key.upper().startswith(PREFIX) and key.upper() not in names)
+    if unknown:
+        allowed = ", ".join(sorted(names))
+        raise SettingsError([f"{key}: not a setting, allowed: {allowed}" for key in unknown])
+    source = EnvSettingsSource(Settings)
+    source.env_vars = {key.lower(): value for key, value in environ.items()}
+    given = {name: value for name, value in flags.items() if value is not None}
+    try:
+        return Settings(**{**source(), **given})
+    except ValidationError as error:
+        raise SettingsError([_problem(detail, {**source(), **given}) for detail in error.errors()]) from None
+
+
+def _problem(detail: Mapping[str, object], given: Mapping[str, object]) -> str:
+    location = detail["loc"]
+    name = str(location[0]) if isinstance(location, tuple) and location else ""
+    why = str(detail["msg"]).removeprefix("Value error, ")
+    if not name:
+        return why
+    found = "" if name in _SECRET else f", found {given.get(name)!r}"
+    return f"{PREFIX}{name.upper()}: {why}{found}"

@@ -1,0 +1,73 @@
+"""Everything a caller can be refused with. One JSON shape for all: {"error", "error_type", "request_id"}.
+
+ServiceError                 status  error_type
+├── InvalidRequest              422  invalid_request    the caller must change the request
+├── TooLarge                    413  too_large          body, candidates or history above a limit of this service
+├── Overloaded                  429  overloaded         no room now; Retry-After says when to try again
+├── NotReady                    503  not_ready          no verified bundle, or a dead compute worker
+├── DeadlineExceeded            504  deadline_exceeded  the deadline passed in queue, store or compute
+├── ComputeFailed               500  compute_failed     the net failed or gave a score that is not a number
+└── ClientGone                  499  client_gone        nobody is left to answer; only seen in logs and metrics
+
+Routing adds 404 `not_found` and 405 `method_not_allowed`; anything unexpected is a 500 `internal_error` without
+detail. Every message is safe to show: it never quotes a stack, a secret, or more than 80 characters of the input.
+"""
+# ruff: noqa: N818  # the names say what happened (STYLE E: Overloaded), and every one of them is an error
+
+
+class ServiceError(Exception):
+    """A refusal. The message goes to the caller."""
+
+    status = 500
+    error_type = "internal_error"
+    retry_after_s: int | None = None
+
+
+class InvalidRequest(ServiceError):
+    """The request breaks the contract; the message names the field, what was found and what is allowed."""
+
+    status = 422
+    error_type = "invalid_request"
+
+
+class TooLarge(ServiceError):
+    """The request is above a configured limit, which the message names."""
+
+    status = 413
+    error_type = "too_large"
+
+
+class Overloaded(ServiceError):
+    """The row budget is spent. Refused at the door, before store and compute."""
+
+    status = 429
+    error_type = "overloaded"
+    retry_after_s = 1
+
+
+class NotReady(ServiceError):
+    """There is nothing to score with; the message says why."""
+
+    status = 503
+    error_type = "not_ready"
+
+
+class DeadlineExceeded(ServiceError):
+    """The answer would come too late to be useful."""
+
+    status = 504
+    error_type = "deadline_exceeded"
+
+
+class ComputeFailed(ServiceError):
+    """The net could not be run on this request. The cause is in the log, not in the message."""
+
+    status = 500
+    error_type = "compute_failed"
+
+
+class ClientGone(ServiceError):
+    """The caller closed the connection before the answer; its work was dropped."""
+
+    status = 499
+    error_type = "client_gone"

@@ -1,0 +1,86 @@
+"""A bundle on disk -> something that may score: verified, replayed, warm. Refuses rather than guesses."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model.bundle.encode import Encoder, Tensors
+from model.bundle.errors import BundleError
+from model.bundle.folder import GOLDEN, Bundle, read_bundle
+from model.bundle.manifest import MANIFEST, Half, Manifest
+from model.bundle.records import make_behaviors
+from service.runtimes.base import Runtime, RuntimeFailure
+from service.runtimes.onnx import OnnxRuntime
+
+RUNTIMES: Mapping[str, Callable[[Bundle], Runtime]] = {"onnx": OnnxRuntime}  # by Manifest.export_format
+TOLERANCE = 1e-5  # largest difference from a golden score; the export gate uses the same
+
+
+@dataclass(frozen=True, kw_only=True)
+class Loaded:
+    """A bundle that passed every check. Its files and golden rows are not kept in memory."""
+
+    manifest: Manifest
+    encoder: Encoder
+    runtime: Runtime
+    prior_ctr: NDArray[np.float32]  # by item index
+
+
+def load(path: Path, *, max_candidates: int, runtimes: Mapping[str, Callable[[Bundle], Runtime]] = RUNTIMES) -> Loaded:
+    """Read, verify, replay the golden rows and warm up for requests of up to `max_candidates`.
+
+    Raises BundleError naming the file at fault: a checksum, a format version, a graph whose tensors are not the
+    manifest's, or golden scores that come out differently here.
+    """
+    bundle = read_bundle(path)
+    manifest = bundle.manifest
+    if manifest.export_format not in runtimes:
+        allowed = ", ".join(runtimes)
+        raise BundleError(MANIFEST, f"export_format {manifest.export_format!r} cannot be run, allowed: {allowed}")
+    runtime = runtimes[manifest.export_format](bundle)
+    replay_golden(runtime, bundle)
+    _warm_up(runtime, bundle, max_candidates=max_candidates)
+    return Loaded(manifest=manifest, encoder=bundle.encoder, runtime=runtime, prior_ctr=bundle.prior_ctr)
+
+
+def replay_golden(runtime: Runtime, bundle: Bundle) -> None:
+    """Score the golden rows. Raises BundleError if they differ from the eager net's by more than TOLERANCE."""
+    if "pctr" not in bundle.golden:
+        raise BundleError(GOLDEN, "has no scores (pctr)")
+    expected = bundle.golden["pctr"]
+    users, items = _inputs(bundle.manifest.user_half, bundle), _inputs(bundle.manifest.candidate_half, bundle)
+    try:
+        found = runtime.score(runtime.encode_user(users), items)["pctr"]
+    except RuntimeFailure as error:
+        raise BundleError(GOLDEN, f"its rows cannot be run through the graphs: {error}") from error
+    if found.shape != expected.shape:
+        raise BundleError(GOLDEN, f"has scores of shape {expected.shape}, the graphs give {found.shape}")
+    difference = np.abs(np.subtract(found, expected, dtype=np.float64)).max(initial=0.0)
+    if not difference <= TOLERANCE:  # also true for NaN
+        raise BundleError(GOLDEN, f"its scores differ by {difference:.2g} from what the graphs give here")
+
+
+def _inputs(half: Half, bundle: Bundle) -> Tensors:
+    names = [spec.name for spec in half.inputs if not spec.name.startswith("state_")]
+    if missing := [name for name in names if name not in bundle.golden]:
+        raise BundleError(GOLDEN, f"has no {', '.join(missing)}")
+    return {name: bundle.golden[name] for name in names}
+
+
+def _warm_up(runtime: Runtime, bundle: Bundle, *, max_candidates: int) -> None:
+    """Run the shapes that requests will have, so that the first caller does not pay for memory and code paths."""
+    encoder, longest = bundle.encoder, bundle.schema.max_history
+    item = bundle.schema.keys.item
+    for length, count in ((0, 1), (longest, bundle.manifest.candidate_tile or 1), (longest, max_candidates)):
+        history = make_behaviors(np.zeros(length, dtype=np.int64))
+        request = {**encoder.encode_request({}, {}, rows=1), **encoder.encode_history([history])}
+        items = encoder.encode_items({item: np.zeros(count, dtype=np.int64)})
+        try:
+            runtime.score(runtime.encode_user(request), {name: tensor[None] for name, tensor in items.items()})
+        except RuntimeFailure as error:
+            raise BundleError(
+                MANIFEST, f"{count} candidates with a history of {length} cannot be run: {error}"
+            ) from error

@@ -1,0 +1,90 @@
+"""JSON lines on stdout: one object per event, for machines first. No bodies, no secrets.
+
+A log that cannot be written must not cost a request, so a failing sink is counted and otherwise ignored.
+"""
+
+import logging
+import sys
+from typing import Any, Protocol
+
+import orjson
+import structlog
+from structlog.typing import FilteringBoundLogger, Processor
+
+
+class Sink(Protocol):
+    """Where log lines go: the binary side of a stream."""
+
+    def write(self, line: bytes, /) -> object:
+        """Take one line."""
+        ...
+
+    def flush(self) -> object:
+        """Pass on what was written."""
+        ...
+
+
+class SafeSink:
+    """A sink that never raises: a full disk or a closed pipe loses lines, not requests."""
+
+    def __init__(self, sink: Sink) -> None:
+        self.lost = 0
+        self._sink = sink
+
+    def write(self, line: bytes, /) -> None:
+        """Write, or count the line as lost."""
+        try:
+            self._sink.write(line)
+        except (OSError, ValueError):  # ValueError: the stream is closed
+            self.lost += 1
+
+    def flush(self) -> None:
+        """Flush if possible."""
+        try:
+            self._sink.flush()
+        except (OSError, ValueError):
+            self.lost += 1
+
+
+def json_log(level: str, *, sink: Sink | None = None) -> FilteringBoundLogger:
+    """A logger that writes events of `level` and above to `sink`, by default stdout."""
+    safe = SafeSink(sink or sys.stdout.buffer)
+    log: FilteringBoundLogger = structlog.wrap_logger(
+        structlog.BytesLogger(safe),  # type: ignore[arg-type]  # it only writes and flushes
+        processors=_processors(),
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+    ).bind()
+    return log
+
+
+def redirect_stdlib(log: FilteringBoundLogger, level: str) -> None:
+    """Send what uvicorn and other libraries log through `logging` to `log`. Called once, by the command line."""
+    root = logging.getLogger()
+    root.handlers = [_Forward(log)]
+    root.setLevel(level.upper())
+
+
+class _Forward(logging.Handler):
+    def __init__(self, log: FilteringBoundLogger) -> None:
+        super().__init__()
+        self._log = log
+
+    def emit(self, record: logging.LogRecord) -> None:
+        fields: dict[str, Any] = {"logger": record.name}  # any JSON value
+        if record.exc_info:
+            fields["exc_info"] = record.exc_info
+        self._log.log(record.levelno, record.getMessage(), **fields)
+
+
+def _processors() -> list[Processor]:
+    return [
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True, key="time"),
+        structlog.processors.format_exc_info,
+        structlog.processors.JSONRenderer(serializer=_dumps),
+    ]
+
+
+def _dumps(event: object, **_: object) -> bytes:
+    """`default=str`: a value that JSON does not know is better logged as text than lost."""
+    return orjson.dumps(event, default=str)

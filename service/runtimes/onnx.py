@@ -1,0 +1,104 @@
+"""ONNX Runtime on the CPU: one thread per call, as many calls at once as there are compute threads."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import onnxruntime as ort
+
+from model.bundle.encode import Tensors
+from model.bundle.errors import BundleError
+from model.bundle.folder import Bundle
+from model.bundle.manifest import Half, TensorSpec
+from service.runtimes.base import RuntimeFailure
+
+_DTYPES = {"tensor(int64)": "int64", "tensor(float)": "float32", "tensor(bool)": "bool", "tensor(double)": "float64"}
+STATE_PREFIX = "state_"  # of the tensors that the user half hands to the candidate half
+_ERRORS_ONLY = 3  # onnxruntime's log severity
+
+
+class OnnxRuntime:
+    """The two graphs of a bundle. Candidates run in tiles whose activations stay in the CPU's cache."""
+
+    def __init__(self, bundle: Bundle) -> None:
+        """Load both graphs. Raises BundleError if one cannot be read or is not what the manifest says."""
+        manifest = bundle.manifest
+        self._user = _session(bundle.files, manifest.user_half)
+        self._candidate = _session(bundle.files, manifest.candidate_half)
+        self._user_inputs = [spec.name for spec in manifest.user_half.inputs]
+        self._item_inputs = [s.name for s in manifest.candidate_half.inputs if not s.name.startswith(STATE_PREFIX)]
+        self._state_names = [spec.name for spec in manifest.user_half.outputs]
+        self._output_names = [spec.name for spec in manifest.candidate_half.outputs]
+        self._tile = manifest.candidate_tile
+
+    def encode_user(self, request: Tensors) -> Tensors:
+        """The user half. Tensors that its graph does not take are ignored."""
+        return _run(self._user, {name: request[name] for name in self._user_inputs}, self._state_names)
+
+    def score(self, state: Tensors, candidates: Tensors) -> Tensors:
+        """The candidate half, tile by tile, joined into one array per output."""
+        items = {name: candidates[name] for name in self._item_inputs}
+        count = next(iter(items.values())).shape[1]
+        step = self._tile or count
+        parts = [
+            _run(self._candidate, {**state, **_cut(items, start, start + step)}, self._output_names)
+            for start in range(0, count, step)
+        ]
+        if len(parts) == 1:
+            return parts[0]
+        return {name: np.concatenate([part[name] for part in parts], axis=1) for name in self._output_names}
+
+
+def _cut(items: Tensors, start: int, end: int) -> Tensors:
+    return {name: np.ascontiguousarray(tensor[:, start:end]) for name, tensor in items.items()}
+
+
+def _run(session: ort.InferenceSession, feed: Tensors, names: list[str]) -> Tensors:
+    try:
+        return dict(zip(names, session.run(names, feed), strict=True))
+    except Exception as error:  # onnxruntime's errors have no base class of their own
+        raise RuntimeFailure(f"{type(error).__name__}: {error}") from error
+
+
+def _session(files: Mapping[str, bytes], half: Half) -> ort.InferenceSession:
+    if half.file not in files:
+        raise BundleError(half.file, "not listed in the manifest")
+    try:
+        session = ort.InferenceSession(files[half.file], _options(), providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime's errors have no base class of their own
+        raise BundleError(half.file, f"onnxruntime cannot load it: {error}") from error
+    _check(half.file, "input", found=session.get_inputs(), expected=half.inputs)
+    _check(half.file, "output", found=session.get_outputs(), expected=half.outputs)
+    return session
+
+
+def _options() -> ort.SessionOptions:
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = 1  # parallel over requests instead: no barrier, no pool beside ours
+    options.inter_op_num_threads = 1
+    options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
+    # A memory pattern is planned and kept per combination of input shapes; L and C vary with every request.
+    options.enable_mem_pattern = False
+    options.log_severity_level = _ERRORS_ONLY
+    return options
+
+
+def _check(file: str, kind: str, *, found: list[Any], expected: tuple[TensorSpec, ...]) -> None:
+    """Compare a graph's real tensors with the manifest. `Any`: onnxruntime's NodeArg has no types of its own."""
+    real = {node.name: (_DTYPES.get(node.type, node.type), tuple(node.shape)) for node in found}
+    if sorted(real) != sorted(spec.name for spec in expected):
+        raise BundleError(file, f"its {kind}s are {sorted(real)}, the manifest says {[s.name for s in expected]}")
+    for spec in expected:
+        dtype, shape = real[spec.name]
+        if dtype != spec.dtype or not _fits(shape, spec.shape):
+            wanted = f"{spec.dtype} {list(spec.shape)}"
+            raise BundleError(file, f"{kind} {spec.name} is {dtype} {list(shape)}, the manifest says {wanted}")
+
+
+def _fits(found: tuple[Any, ...], expected: tuple[Any, ...]) -> bool:
+    """A dimension that may vary in the manifest is not fixed in the graph, and a fixed one has the same length."""
+    if len(found) != len(expected):
+        return False
+    return all(not isinstance(real, int) or real == wanted for real, wanted in zip(found, expected, strict=True))
