@@ -48,12 +48,9 @@ def to_members(behaviors: Behaviors) -> list[bytes]:
 
 def from_members(members: Sequence[bytes]) -> Behaviors:
     """The inverse of `to_members`. Raises ValueError if a member has another width than a record."""
-    raw = b"".join(members)
-    if len(raw) != len(members) * BEHAVIOR.itemsize:
-        raise ValueError(
-            f"behavior records are {BEHAVIOR.itemsize} bytes wide, found {sorted({len(m) for m in members})}"
-        )
-    return np.frombuffer(raw, dtype=BEHAVIOR)
+    if wrong := set(map(len, members)) - {BEHAVIOR.itemsize}:
+        raise ValueError(f"behavior records are {BEHAVIOR.itemsize} bytes wide, found {sorted(wrong)}")
+    return np.frombuffer(b"".join(members), dtype=BEHAVIOR)
 
 
 def event_key(event_id: str) -> int:
