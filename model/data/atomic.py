@@ -9,7 +9,7 @@ import polars as pl
 
 from model.bundle.errors import ConfigError
 from model.bundle.schema import Schema
-from model.data.interactions import Interactions, asked_beyond, field_types, first_genre
+from model.data.interactions import GENRES, Interactions, asked_beyond, field_types, first_genre
 from model.data.lines import FieldTypes, read_lines, split_fields
 
 _TYPES = ("token", "token_seq", "float", "float_seq")
@@ -57,7 +57,11 @@ def _items(path: Path, schema: Schema) -> pl.DataFrame:
     if not genres:
         found = "fields " + ", ".join(frame.columns)
         raise ConfigError(file=str(path), key="line 1", found=found, allowed="a field " + " or ".join(_GENRE_FIELDS))
-    return frame.with_columns(first_genre(pl.col(genres[0]).str.split(" ")).alias(keys.category))
+    frame = frame.with_columns(first_genre(pl.col(genres[0]).str.split(" ")).alias(keys.category))
+    if len(frame) and (frame[keys.category] == 0).all():
+        allowed = "genres of MovieLens in at least one line: " + ", ".join(GENRES)
+        raise ConfigError(file=str(path), key=genres[0], found=frame[genres[0]][0], allowed=allowed)
+    return frame
 
 
 def _read(path: Path, renamed: dict[str, str], types: FieldTypes) -> pl.DataFrame:

@@ -55,8 +55,9 @@ class EncodedSplit:
         out: Tensors = {name: tensor[rows] for name, tensor in self.request.items()}
         out |= {name: tensor[rows][:, None] for name, tensor in self.items.items()}
         if self.history.shape[1]:
-            lengths = self.lengths[rows]
-            out |= pad_history(self.history[slices(self.offsets[rows], lengths)], lengths)
+            starts = self.offsets[rows]
+            lengths = self.offsets[rows + 1] - starts
+            out |= pad_history(self.history[slices(starts, lengths)], lengths)
         return {**out, "label": self.label[rows]}
 
 

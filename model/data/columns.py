@@ -21,7 +21,7 @@ _ALLOWED: Mapping[Kind, str] = {
     "user": "integers from 0 to 2^63 - 1, or strings",
     "category": "integers from 0 to 2^63 - 1, or -1 where not given",
     "label": "0 or 1",
-    "time": "seconds, integers or finite numbers",
+    "time": "seconds below 2^53",
     "ids": "lists of integers from 0 to 2^63 - 1",
 }
 _TYPES: Mapping[Kind, type[pl.DataType]] = {
