@@ -77,7 +77,7 @@ def read_bundle(path: Path) -> Bundle:
         path=folder,
         manifest=manifest,
         schema=schema,
-        encoder=_read_encoder(schema, files),
+        encoder=read_encoder(schema, files),
         prior_ctr=_array(files, PRIOR).astype(np.float32, copy=False),
         golden=_arrays(files, GOLDEN),
         files=files,
@@ -130,7 +130,8 @@ def to_npz(arrays: Mapping[str, NDArray[np.generic]]) -> bytes:
     return buffer.getvalue()
 
 
-def _read_encoder(schema: Schema, files: Mapping[str, bytes]) -> Encoder:
+def read_encoder(schema: Schema, files: Mapping[str, bytes]) -> Encoder:
+    """The encoder that `encoder_files` wrote. Raises BundleError naming the file at fault."""
     names = [f.name for side in ("user", "item", "context") for f in schema.sparse(side)]
     vocabularies = {name: _read_vocabulary(files, _vocabulary_path(name)) for name in names}
     scalings = {n: Scaling(mean=float(v[0]), std=float(v[1])) for n, v in _arrays(files, SCALINGS).items()}

@@ -48,7 +48,8 @@ class TargetAttention(nn.Module):
         slope_UCEH = query_UCE[..., None] * self.product_weight + self.key_weight
         offset_UC1H = (query_UCE @ self.query_weight + self.bias)[..., None, :]
         first_UCLH = keys_ULK[:, None] @ torch.cat([slope_UCEH, offset_UC1H], dim=-2)
-        score_UCL: Tensor = self.rest(first_UCLH).squeeze(-1)
+        # As rows, because a Linear on rows is one GEMM with its bias inside, not a product and a pass over the result.
+        score_UCL: Tensor = self.rest(first_UCLH.flatten(0, 2)).view(first_UCLH.shape[:-1])
         mask_U1L = mask_UL[:, None, :]
         if self.softmax:
             score_UCL = torch.softmax(score_UCL + (1 - mask_U1L) * _HIDDEN_BY_MASK, dim=-1)

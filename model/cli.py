@@ -1,0 +1,195 @@
+"""`ctr-model`: from a log to a bundle."""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from model.bundle.errors import BundleError, ConfigError, EncodeError
+from model.bundle.folder import read_bundle, write_pointer
+from model.config import RunConfig, read_config
+from model.data.batches import encode_split
+from model.data.log import Log, read_log, write_task
+from model.evaluate import predict
+from model.export import ExportError
+from model.metrics import all_metrics
+from model.pipeline import prepare as prepare_log
+from model.pipeline import run_training
+from model.progress import TrainingBar
+from model.publish import publish
+from model.run_folder import TrainedRun, load_run, save_metrics, save_run
+
+app = typer.Typer(help="From a log to a bundle: prepare, train, evaluate, export, inspect.", no_args_is_help=True)
+_console = Console()
+_errors = Console(stderr=True)
+
+ConfigPath = Annotated[Path, typer.Argument(help="The run's TOML file.")]
+RunPath = Annotated[Path, typer.Argument(help="A run written by `train`.")]
+
+
+@app.command()
+def prepare(config: ConfigPath, out: Annotated[Path, typer.Option(help="Folder to write.")]) -> None:
+    """Read the log once and write it as Parquet files that `format = "task"` reads."""
+    with _clear_errors():
+        settings = read_config(config)
+        log = _read(settings)
+        write_task(log, out)
+    _console.print(_log_table(log, settings))
+    _console.print(f"wrote {out}")
+
+
+@app.command()
+def train(
+    config: ConfigPath,
+    out: Annotated[Path, typer.Option(help="Folder of the run to write.")],
+    net: Annotated[str | None, typer.Option(help="Another net than the configured one.")] = None,
+) -> None:
+    """Train and write a run with the weights of the best validation AUC. Ctrl-C stops and keeps the best so far."""
+    with _clear_errors():
+        settings = read_config(config)
+        settings = settings.with_net(net) if net else settings
+        log = _read(settings)
+        _console.print(_log_table(log, settings))
+        prepared = prepare_log(log, settings)
+        with TrainingBar(_console, epochs=settings.train.epochs) as bar:
+            run, training = run_training(log, prepared, settings, report=bar)
+        save_run(out, run)
+    if training.interrupted:
+        _console.print("interrupted: keeping the best weights so far")
+    best = f"best after {training.best_epoch:.2f} epochs, {bar.samples_per_s:,.0f} samples/s"
+    _console.print(f"{settings.net['kind']}: {best}; wrote {out}")
+    _console.print(_figures_table(run, log.bayes_auc))
+
+
+@app.command()
+def evaluate(
+    run: RunPath,
+    config: Annotated[Path, typer.Option(help="The TOML file that names the log.")],
+    split: Annotated[Literal["train", "valid", "test"], typer.Option(help="Which part of the log.")] = "test",
+) -> None:
+    """Score a whole split with the trained net and add its figures to the run."""
+    with _clear_errors():
+        trained = load_run(run)
+        log = _read(read_config(config))
+        encoded = encode_split(getattr(log, split), trained.encoder)
+        pctr = predict(trained.net, encoded)
+        trained.metrics["splits"][split] = all_metrics(encoded.label, pctr, encoded.user)
+        save_metrics(run, trained.metrics)
+    _console.print(_figures_table(trained, log.bayes_auc))
+
+
+@app.command()
+def export(
+    run: RunPath,
+    out: Annotated[Path, typer.Option(help="Folder of the bundle's versions, such as bundles/din.")],
+    stable: Annotated[bool, typer.Option(help="Point `stable` at the new version.")] = True,
+    bundle_version: Annotated[str | None, typer.Option("--version", help="Default: the time in UTC.")] = None,
+) -> None:
+    """Export a run as a bundle, if and only if the exported graphs give the eager net's scores."""
+    stamp = bundle_version or datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
+    with _clear_errors():
+        path = publish(load_run(run), out, version=stamp, code_version=_code_version())
+        if stable:
+            write_pointer(out, "stable", stamp)
+    _console.print(f"parity gate passed; wrote {path}" + (" (stable)" if stable else ""))
+
+
+@app.command()
+def inspect(bundle: Annotated[Path, typer.Argument(help="A bundle, or a folder with a `stable` pointer.")]) -> None:
+    """Verify a bundle's checksums and print what it says about itself."""
+    with _clear_errors():
+        read = read_bundle(bundle)
+    manifest = read.manifest
+    table = Table("what", "value", title=f"{manifest.name} {manifest.version}")
+    table.add_row("net", str(manifest.net))
+    for half in (manifest.user_half, manifest.candidate_half):
+        for kind, specs in (("in", half.inputs), ("out", half.outputs)):
+            table.add_row(f"{half.file} {kind}", ", ".join(f"{s.name} {list(s.shape)}" for s in specs))
+    for name, vocabulary in read.encoder.vocabularies.items():
+        table.add_row(f"vocabulary {name}", f"{len(vocabulary):,} rows")
+    table.add_row("catalogue", f"{len(read.encoder.catalogue.ids):,} items")
+    for split, figures in manifest.metrics.items():
+        table.add_row(f"metrics {split}", ", ".join(f"{k} {v:.4f}" for k, v in figures.items()))
+    table.add_row("files", f"{len(manifest.files)} verified, {sum(map(len, read.files.values())) / 1e6:.1f} MB")
+    _console.print(table)
+
+
+@app.command()
+def synth(
+    config: ConfigPath,
+    out: Annotated[Path, typer.Option(help="Folder to write.")],
+) -> None:
+    """Generate the configured synthetic log and write it as a task (the same as `prepare` with format "synthetic")."""
+    with _clear_errors():
+        settings = read_config(config)
+        if settings.data.format != "synthetic":
+            raise ConfigError(file=str(config), key="data.format", found=settings.data.format, allowed="'synthetic'")
+    prepare(config, out)
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    app()
+
+
+def _read(settings: RunConfig) -> Log:
+    with _console.status("reading the log"):
+        return read_log(settings.data, settings.schema, base=settings.base)
+
+
+def _log_table(log: Log, settings: RunConfig) -> Table:
+    keys = settings.schema.keys
+    table = Table("split", "rows", "users", "items", "click rate", "mean history", "Bayes AUC", title=settings.name)
+    history = settings.schema.behavior[0].column if settings.schema.behavior else None
+    for name in ("train", "valid", "test"):
+        frame = getattr(log, name)
+        table.add_row(
+            name,
+            f"{len(frame):,}",
+            f"{frame[keys.user].n_unique():,}",
+            f"{frame[keys.item].n_unique():,}",
+            f"{frame[keys.label].mean():.4f}",
+            f"{frame[history].list.len().mean():.1f}" if history else "-",
+            _bayes(log.bayes_auc, name),
+        )
+    return table
+
+
+def _figures_table(run: TrainedRun, bayes_auc: dict[str, float] | None) -> Table:
+    figures: dict[str, Any] = run.metrics["splits"]
+    table = Table(
+        "split", "AUC", "Bayes AUC", "GAUC", "log loss", "NE", "PCOC", "rows", title=run.config["net"]["kind"]
+    )
+    for split, row in figures.items():
+        values = [f"{row[name]:.4f}" for name in ("gauc", "log_loss", "ne", "pcoc")]
+        table.add_row(split, f"{row['auc']:.4f}", _bayes(bayes_auc, split), *values, f"{row['rows']:,.0f}")
+    return table
+
+
+def _bayes(bayes_auc: dict[str, float] | None, split: str) -> str:
+    """The best AUC that any net can reach, where the log's generator knows it."""
+    return f"{bayes_auc[split]:.4f}" if bayes_auc else "-"
+
+
+def _code_version() -> str:
+    try:
+        return version("ctr-scorer")
+    except PackageNotFoundError:
+        return "unknown"
+
+
+@contextmanager
+def _clear_errors() -> Iterator[None]:
+    """What the user can mend is one line on stderr and exit code 2, not a stack trace."""
+    try:
+        yield
+    except (ConfigError, EncodeError, BundleError, ExportError) as error:
+        _errors.print(f"error: {error}", style="red", markup=False, soft_wrap=True)
+        sys.exit(2)

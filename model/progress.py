@@ -1,0 +1,60 @@
+"""Training progress on a terminal: loss, samples per second, time left."""
+
+import time
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, ProgressColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+from model.train import Step
+
+
+class TrainingBar:
+    """A context manager that is also `train`'s `report` callback. One bar for all epochs, so the ETA is the run's."""
+
+    def __init__(self, console: Console, *, epochs: int) -> None:
+        columns: list[ProgressColumn] = [
+            TextColumn("epoch {task.fields[epoch]}/{task.fields[epochs]}"),
+            BarColumn(),
+            TaskProgressColumn(),
+            TextColumn("loss {task.fields[loss]:.4f}  valid AUC {task.fields[auc]:.4f}"),
+            TextColumn("{task.fields[speed]:,.0f} samples/s  at most"),
+            TimeRemainingColumn(),
+        ]
+        self._progress = Progress(*columns, console=console)
+        self._epochs = epochs
+        nan = float("nan")
+        self._task = self._progress.add_task("", total=None, epoch=1, epochs=epochs, loss=nan, auc=nan, speed=0.0)
+        self._loss = 0.0
+        self._samples = 0
+        self._started = time.monotonic()
+
+    @property
+    def samples_per_s(self) -> float:
+        """Samples per second so far, evaluations included."""
+        return self._samples / max(time.monotonic() - self._started, 1e-9)
+
+    def __call__(self, step: Step) -> None:
+        """Take note of one batch."""
+        samples = (step.epoch - 1) * step.total + step.done
+        self._loss = step.loss if not self._samples else 0.98 * self._loss + 0.02 * step.loss
+        self._samples = samples
+        self._progress.update(
+            self._task,
+            total=step.total * self._epochs,
+            completed=samples,
+            epoch=step.epoch,
+            loss=self._loss,
+            auc=step.auc,
+            speed=self.samples_per_s,
+        )
+
+    def __enter__(self) -> "TrainingBar":
+        self._progress.start()
+        self._started = time.monotonic()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._progress.stop()

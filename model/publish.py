@@ -1,0 +1,36 @@
+"""A trained run -> a bundle, through the parity gate. Nothing is written unless the gate passes."""
+
+from pathlib import Path
+
+from model.bundle.folder import GOLDEN, PRIOR, encoder_files, to_npy, to_npz, write_bundle
+from model.bundle.manifest import FORMAT_VERSION, Manifest
+from model.export import export_halves
+from model.run_folder import TrainedRun
+
+
+def publish(run: TrainedRun, root: Path, *, version: str, code_version: str) -> Path:
+    """Export `run` and write `root/<version>/`. Raises ExportError, or BundleError if the version is there already."""
+    candidates = {name: tensor for name, tensor in run.golden.items() if name.startswith("item_")}
+    request = {name: tensor for name, tensor in run.golden.items() if name not in candidates}
+    exported = export_halves(run.net, request, candidates)
+    manifest = Manifest(
+        format_version=FORMAT_VERSION,
+        name=run.config["name"],
+        version=version,
+        net=run.config["net"],
+        schema=run.schema.to_table(),
+        user_half=exported.user,
+        candidate_half=exported.candidate,
+        candidate_tile=run.net.candidate_tile,
+        training={"window": run.metrics["window"], "train": run.config["train"]},
+        metrics=run.metrics["splits"],
+        score_distribution=run.metrics["score_distribution"],
+        code_version=code_version,
+    )
+    files = {
+        **encoder_files(run.encoder),
+        **exported.files,
+        PRIOR: to_npy(run.prior_ctr),
+        GOLDEN: to_npz(exported.golden),
+    }
+    return write_bundle(root, manifest, files)

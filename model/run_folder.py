@@ -1,0 +1,107 @@
+"""A run on disk: everything that evaluation and export need, the log excepted.
+
+runs/<name>/config.json     the checked configuration, schema included
+            weights.safetensors
+            vocab/...       the encoder's files, as in a bundle
+            golden.npz      encoded rows on which the export will be checked
+            metrics.json    training history and figures per split
+"""
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors.torch import load_file, save_file
+
+from model.bundle.encode import Encoder, Tensors
+from model.bundle.errors import ConfigError
+from model.bundle.folder import PRIOR, encoder_files, read_encoder, to_npy, to_npz
+from model.bundle.schema import Schema, schema_from_table
+from model.config import RunConfig
+from model.nets import Net, build_net
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainedRun:
+    """A trained net with what it was trained on. `config` is the plain table of the configuration."""
+
+    net: Net
+    encoder: Encoder
+    prior_ctr: NDArray[np.float32]
+    golden: Tensors  # inputs of both halves, without scores
+    config: dict[str, Any]
+    metrics: dict[str, Any]
+
+    @property
+    def schema(self) -> Schema:
+        """The features of the run."""
+        return self.encoder.schema
+
+
+def config_table(config: RunConfig) -> dict[str, Any]:
+    """The configuration as plain JSON values."""
+    path = str(config.base / config.data.path) if config.data.path else None
+    table = {
+        "name": config.name,
+        "data": {**dataclasses.asdict(config.data), "path": path},
+        "schema": config.schema.to_table(),
+        "net": dict(config.net),
+        "train": dataclasses.asdict(config.train),
+    }
+    plain: dict[str, Any] = json.loads(json.dumps(table))
+    return plain
+
+
+def save_run(folder: Path, run: TrainedRun) -> None:
+    """Write the run. A run that is there already is overwritten file by file."""
+    files = {**encoder_files(run.encoder), PRIOR: to_npy(run.prior_ctr), "golden.npz": to_npz(run.golden)}
+    for name, raw in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(raw)
+    save_file({n: t.contiguous() for n, t in run.net.state_dict().items()}, folder / "weights.safetensors")
+    (folder / "config.json").write_text(json.dumps(run.config, indent=1) + "\n")
+    save_metrics(folder, run.metrics)
+
+
+def save_metrics(folder: Path, metrics: dict[str, Any]) -> None:
+    """Write the figures alone."""
+    (folder / "metrics.json").write_text(json.dumps(metrics, indent=1) + "\n")
+
+
+def load_run(folder: Path) -> TrainedRun:
+    """Read a run. Raises ConfigError naming the file that is missing or wrong."""
+    config = _read_json(folder / "config.json")
+    schema = schema_from_table(config["schema"], file=str(folder / "config.json"))
+    files = {str(p.relative_to(folder)): p.read_bytes() for p in sorted((folder / "vocab").iterdir())}
+    encoder = read_encoder(schema, files)
+    net = build_net(config["net"], schema, vocabulary_sizes(encoder), file=str(folder / "config.json"))
+    net.load_state_dict(load_file(folder / "weights.safetensors"))
+    with np.load(folder / "golden.npz", allow_pickle=False) as archive:
+        golden: Tensors = dict(archive)
+    return TrainedRun(
+        net=net.eval(),
+        encoder=encoder,
+        prior_ctr=np.load(folder / PRIOR, allow_pickle=False),
+        golden=golden,
+        config=config,
+        metrics=_read_json(folder / "metrics.json"),
+    )
+
+
+def vocabulary_sizes(encoder: Encoder) -> dict[str, int]:
+    """Embedding rows per sparse feature."""
+    return {name: len(vocabulary) for name, vocabulary in encoder.vocabularies.items()}
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        table: dict[str, Any] = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise ConfigError(
+            file=str(path), key="(file)", found=str(error), allowed="a run of `ctr-model train`"
+        ) from error
+    return table

@@ -1,0 +1,145 @@
+"""The training loop: best validation AUC wins, whatever ends the run. No files, no printing; progress is a callback."""
+
+import copy
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from model.bundle.encode import Tensors
+from model.bundle.typed_table import setting
+from model.data.batches import EncodedSplit, batches
+from model.data.negatives import NegativeSampler
+from model.evaluate import predict
+from model.metrics import all_metrics
+from model.nets import Net
+from model.nets.dien import Dien
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """How to train. The defaults suit logs of 10^5 to 10^6 impressions."""
+
+    seed: int = setting(0, low=0)
+    epochs: int = setting(8, low=1)
+    batch_size: int = setting(1024, low=1)
+    learning_rate: float = setting(1e-3, low=0.0)
+    patience: int = setting(2, low=1)  # evaluations without a better validation AUC before stopping
+    evaluations_per_epoch: int = setting(1, low=1)
+    clip_norm: float = setting(10.0, low=0.0)  # of the gradient; one bad batch must not undo an epoch
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """Progress after one batch. `loss` is this batch's; `auc` the newest validation AUC, NaN before the first."""
+
+    epoch: int
+    done: int  # samples of this epoch
+    total: int
+    loss: float
+    auc: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Samples:
+    """What a net learns from. Without `sampler` DIEN's auxiliary loss has no negatives and is left out."""
+
+    train: EncodedSplit
+    valid: EncodedSplit
+    sampler: NegativeSampler | None = None
+
+
+@dataclass
+class Training:
+    """What a training run came to. `net` holds the best weights."""
+
+    net: Net
+    best_auc: float = float("nan")
+    best_epoch: float = 0.0
+    interrupted: bool = False
+    evaluations: list[dict[str, float]] = field(default_factory=list)
+
+
+def train(
+    net: Net,
+    samples: Samples,
+    *,
+    config: TrainConfig,
+    report: Callable[[Step], None] = lambda step: None,
+) -> Training:
+    """Train `net` in place until the epochs or the patience run out, or Ctrl-C; then restore the best weights.
+
+    The order of samples and the negatives come from `config.seed`; dropout from torch's global generator, which the
+    caller seeds together with the initial weights.
+    """
+    run = _Run(net, samples, config)
+    result = Training(net=net)
+    best: dict[str, Tensor] = {}
+    valid = samples.valid
+    try:
+        for step, evaluate_now in run.steps():
+            if evaluate_now:
+                figures = all_metrics(valid.label, predict(net, valid), valid.user)
+                epoch = step.epoch - 1 + step.done / step.total
+                result.evaluations.append({"epoch": epoch, **figures})
+                if not figures["auc"] <= result.best_auc:  # also when the best is still NaN
+                    result.best_auc, result.best_epoch = figures["auc"], epoch
+                    best = copy.deepcopy(net.state_dict())
+                elif len(result.evaluations) - 1 - _best_index(result) >= config.patience:
+                    break
+            report(_with_auc(step, result))
+    except KeyboardInterrupt:
+        result.interrupted = True
+    if best:
+        net.load_state_dict(best)
+    net.eval()
+    return result
+
+
+class _Run:
+    """One pass after another over the training split."""
+
+    def __init__(self, net: Net, samples: Samples, config: TrainConfig) -> None:
+        self.net, self.samples, self.config = net, samples, config
+        self.rng = np.random.default_rng(config.seed)
+        self.optimizer = torch.optim.Adam(net.parameters(), lr=config.learning_rate)
+        self.loss = nn.BCEWithLogitsLoss()
+
+    def steps(self) -> Iterator[tuple[Step, bool]]:
+        """Train batch by batch; after each one tell where we are and whether it is time to evaluate."""
+        split = self.samples.train
+        for epoch in range(1, self.config.epochs + 1):
+            done, evaluated = 0, 0
+            for rows in batches(split, batch_size=self.config.batch_size, rng=self.rng):
+                loss = self._step(split.take(rows))
+                done += len(rows)
+                due = done * self.config.evaluations_per_epoch // len(split)
+                yield Step(epoch=epoch, done=done, total=len(split), loss=loss, auc=float("nan")), due > evaluated
+                evaluated = due
+
+    def _step(self, batch: Tensors) -> float:
+        self.net.train()
+        tensors = {name: torch.from_numpy(tensor) for name, tensor in batch.items()}
+        state = self.net.encode_user(tensors)
+        loss: Tensor = self.loss(self.net.score(state, tensors)[:, 0], tensors["label"])
+        if isinstance(self.net, Dien) and self.samples.sampler is not None and self.net.auxiliary_alpha > 0:
+            negatives = self.samples.sampler.sample(batch["history"], batch["history_len"], self.rng)  # type: ignore[arg-type]  # int64 by contract
+            auxiliary = self.net.auxiliary_loss(state, tensors["history"], torch.from_numpy(negatives))
+            loss = loss + self.net.auxiliary_alpha * auxiliary
+        self.optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]  # torch's
+        if self.config.clip_norm > 0:
+            nn.utils.clip_grad_norm_(self.net.parameters(), self.config.clip_norm)
+        self.optimizer.step()
+        return float(loss.detach())
+
+
+def _best_index(result: Training) -> int:
+    return max(range(len(result.evaluations)), key=lambda i: result.evaluations[i]["auc"])
+
+
+def _with_auc(step: Step, result: Training) -> Step:
+    newest = result.evaluations[-1]["auc"] if result.evaluations else float("nan")
+    return Step(**{**step.__dict__, "auc": newest})
