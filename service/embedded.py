@@ -76,13 +76,13 @@ class EmbeddedRedis:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.stop()
-        if self._folder is not None:
-            self._folder.cleanup()
-            self._folder = None
+        self.close()
 
     def start(self) -> None:
-        """Start and wait until it answers. On the port of the last start; the first time on any free one."""
+        """Start and wait until it answers. On the port of the last start; the first time on any free one.
+
+        Raises EmbeddedRedisError, with nothing left behind.
+        """
         if self._process is not None:
             return
         binary = self._binary or find_server_binary()
@@ -100,7 +100,9 @@ class EmbeddedRedis:
                 self.port = port
                 return
             self.stop()
-        raise EmbeddedRedisError(f"{binary} did not start; the end of its log:\n{_tail(log)}")
+        why = _tail(log)
+        self.close()
+        raise EmbeddedRedisError(f"{binary} did not start; the end of its log:\n{why}")
 
     def stop(self) -> None:
         """End the server, paused or not. Nothing happens when it is stopped already."""
@@ -114,6 +116,13 @@ class EmbeddedRedis:
             self._process.kill()
             self._process.wait()
         self._process = None
+
+    def close(self) -> None:
+        """Stop, and remove the server's folder."""
+        self.stop()
+        if self._folder is not None:
+            self._folder.cleanup()
+            self._folder = None
 
     def pause(self) -> None:
         """SIGSTOP: connections stay open and nothing answers, as with a hung host."""
