@@ -15,7 +15,7 @@ class Dice(nn.Module):
     Mean and variance are taken over all leading dimensions in training and are running averages afterwards.
     """
 
-    def __init__(self, features: int, *, momentum: float = 0.01, eps: float = 1e-8) -> None:
+    def __init__(self, features: int, *, momentum: float = 0.1, eps: float = 1e-8) -> None:
         super().__init__()
         self.alpha = nn.Parameter(torch.zeros(features))
         self.register_buffer("mean", torch.zeros(features))
@@ -35,6 +35,18 @@ class Dice(nn.Module):
                 self.variance.lerp_(variance, self.momentum)
         p_RD = torch.sigmoid((x_RD - mean) * torch.rsqrt(variance + self.eps))
         return x_RD * (self.alpha + (1 - self.alpha) * p_RD)
+
+
+class PRelu(nn.Module):
+    """max(0, x) + alpha min(0, x), one alpha per feature of the last axis; torch's own takes the second axis."""
+
+    def __init__(self, features: int) -> None:
+        super().__init__()
+        self.alpha = nn.Parameter(torch.full((features,), 0.1))
+
+    def forward(self, x_RD: Tensor) -> Tensor:
+        """[..., D] -> [..., D]."""
+        return x_RD.clamp(min=0) + self.alpha * x_RD.clamp(max=0)
 
 
 class SplitHead(nn.Module):
@@ -74,4 +86,4 @@ class SplitHead(nn.Module):
 
 
 def _activation(kind: Activation, features: int) -> nn.Module:
-    return Dice(features) if kind == "dice" else nn.PReLU(features)
+    return Dice(features) if kind == "dice" else PRelu(features)
