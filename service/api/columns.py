@@ -10,9 +10,12 @@ from collections.abc import Mapping, Sequence
 from operator import itemgetter
 from typing import Literal
 
+import numpy as np
+
 from model.bundle.encode import as_ids, as_numbers
 from model.bundle.errors import EncodeError
 from model.bundle.schema import Feature
+from model.bundle.vocabulary import Ids
 from service.errors import InvalidRequest
 
 Kind = Literal["id", "text", "number"]
@@ -38,15 +41,15 @@ def kind_of(feature: Feature) -> Kind:
     return "id" if feature.dtype == "int" else "text"
 
 
-def to_columns(value: object, fields: Fields, *, where: str) -> dict[str, Values]:
-    """Equally long columns from rows or columns. `where` names the place in messages.
+def to_columns(value: object, fields: Fields, *, key: str, where: str) -> dict[str, Values]:
+    """Equally long columns, `key` always among them, from rows or columns. `where` names the place in messages.
 
     Raises InvalidRequest naming the field or the row at fault: unknown, missing in some rows, or not a list.
     """
     if isinstance(value, list):
-        return _from_rows(value, fields, where=where)
+        return _from_rows(value, fields, key=key, where=where)
     if isinstance(value, dict):
-        return _from_columns(value, fields, where=where)
+        return _from_columns(value, fields, key=key, where=where)
     raise InvalidRequest(f"{where}: found {shown(value)}, allowed: a list of objects, or an object of lists")
 
 
@@ -67,16 +70,19 @@ def check_columns(columns: Mapping[str, Values], fields: Fields, *, where: str) 
 
 def check_column(values: Values, kind: Kind, *, where: str) -> object:
     """One column: int64 ids, float64 numbers, or the strings themselves."""
-    types = _TYPES[kind]
-    if not types.issuperset(map(type, values)):
-        row = next(i for i, value in enumerate(values) if type(value) not in types)
-        raise _refused(values, row, kind=kind, where=where)
+    if kind == "id":
+        return check_ids(values, where=where)
+    _check_types(values, kind, where=where)
+    return as_numbers(np.array(values, dtype=np.float64), feature=where) if kind == "number" else values
+
+
+def check_ids(values: Values, *, where: str) -> Ids:
+    """One column of ids as int64. Raises InvalidRequest."""
+    _check_types(values, "id", where=where)
     try:
-        if kind == "id":
-            return as_ids(values, feature=where)
-        return as_numbers(values, feature=where) if kind == "number" else values
-    except EncodeError as error:
-        raise InvalidRequest(str(error)) from None
+        return as_ids(np.array(values), feature=where)
+    except EncodeError:
+        raise _refused(values, "id", where=where) from None
 
 
 def shown(value: object) -> str:
@@ -87,19 +93,29 @@ def shown(value: object) -> str:
     return text if len(text) <= 80 else text[:77] + "..."
 
 
-def _refused(values: Values, row: int, *, kind: Kind, where: str) -> InvalidRequest:
+def _check_types(values: Values, kind: Kind, *, where: str) -> None:
+    if not _TYPES[kind].issuperset(set(map(type, values))):
+        raise _refused(values, kind, where=where)
+
+
+def _refused(values: Values, kind: Kind, *, where: str) -> InvalidRequest:
+    row = next(i for i, value in enumerate(values) if not _fits(value, kind))
     place = where if len(values) == 1 else f"{where}, row {row}"
     return InvalidRequest(f"{place}: found {shown(values[row])}, allowed: {_ALLOWED[kind]}")
 
 
-def _from_rows(rows: list[object], fields: Fields, *, where: str) -> dict[str, Values]:
+def _fits(value: object, kind: Kind) -> bool:
+    return type(value) in _TYPES[kind] and not (kind == "id" and isinstance(value, int) and not 0 <= value < 2**63)
+
+
+def _from_rows(rows: list[object], fields: Fields, *, key: str, where: str) -> dict[str, Values]:
     if not rows:
-        return {}
-    for row, value in enumerate(rows):
-        if type(value) is not dict:
-            raise InvalidRequest(f"{where}[{row}]: found {shown(value)}, allowed: an object")
+        return {key: []}
+    if set(map(type, rows)) != {dict}:
+        row, value = next((i, v) for i, v in enumerate(rows) if type(v) is not dict)
+        raise InvalidRequest(f"{where}[{row}]: found {shown(value)}, allowed: an object")
     first: dict[str, object] = rows[0]  # type: ignore[assignment]  # just checked
-    _check_names(first, fields, where=f"{where}[0]")
+    _check_names(first, fields, where=f"{where}[0]", key=key)
     try:
         columns: dict[str, Values] = {name: list(map(itemgetter(name), rows)) for name in first}  # type: ignore[arg-type]  # dicts all
     except KeyError:
@@ -125,8 +141,8 @@ def _uneven(rows: list[object], first: Mapping[str, object], fields: Fields, *, 
     raise AssertionError("rows are even")
 
 
-def _from_columns(columns: dict[str, object], fields: Fields, *, where: str) -> dict[str, Values]:
-    _check_names(columns, fields, where=where)
+def _from_columns(columns: dict[str, object], fields: Fields, *, key: str, where: str) -> dict[str, Values]:
+    _check_names(columns, fields, where=where, key=key)
     lengths: dict[str, int] = {}
     for name, values in columns.items():
         if not isinstance(values, list):
@@ -138,8 +154,10 @@ def _from_columns(columns: dict[str, object], fields: Fields, *, where: str) -> 
     return columns  # type: ignore[return-value]  # lists all
 
 
-def _check_names(given: Mapping[str, object], fields: Fields, *, where: str) -> None:
+def _check_names(given: Mapping[str, object], fields: Fields, *, where: str, key: str | None = None) -> None:
     if not given.keys() <= fields.keys():
         name = next(name for name in given if name not in fields)
         allowed = ", ".join(fields) or "none"
         raise InvalidRequest(f"{where}: unknown field {shown(name)}, allowed: {allowed}")
+    if key is not None and key not in given:
+        raise InvalidRequest(f"{where}: has no {key}, which must be there")

@@ -5,12 +5,20 @@ from dataclasses import dataclass
 
 import numpy as np
 import orjson
-from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from model.bundle.records import Behaviors, make_behaviors
 from model.bundle.schema import Schema
-from service.api.columns import Fields, check_column, check_columns, kind_of, shown, to_columns, to_single_row
+from service.api.columns import (
+    Fields,
+    check_column,
+    check_columns,
+    check_ids,
+    kind_of,
+    shown,
+    to_columns,
+    to_single_row,
+)
 from service.api.schemas import ScoreBody
 from service.errors import InvalidRequest, TooLarge
 from service.scoring.scorer import ScoreRequest
@@ -48,9 +56,9 @@ class ScoreParser:
         body = _envelope(raw)
         if body.explain:
             raise InvalidRequest("explain: found true, allowed: false; explanations are not available in this bundle")
-        columns = to_columns(body.candidates, self._item, where="candidates")
-        item_ids = columns.get(self._keys.item, ())
-        self._check_count(columns, len(item_ids))
+        columns = to_columns(body.candidates, self._item, key=self._keys.item, where="candidates")
+        item_ids = columns[self._keys.item]
+        self._check_count(len(item_ids))
         user = to_single_row(body.user, self._user, where="user")
         if self._user_key:
             user[self._keys.user] = check_column([body.user_id], self._user_key, where="user_id")
@@ -65,36 +73,21 @@ class ScoreParser:
         )
         return Parsed(request=request, item_ids=item_ids, request_id=body.request_id, top_k=body.top_k)
 
-    def _check_count(self, columns: dict[str, Sequence[object]], count: int) -> None:
-        if columns and self._keys.item not in columns:
-            raise InvalidRequest(f"candidates: no {self._keys.item}, which every candidate must have")
+    def _check_count(self, count: int) -> None:
         if count == 0:
             raise InvalidRequest(f"candidates: found none, allowed: 1 to {self._max_candidates}")
         if count > self._max_candidates:
             raise TooLarge(f"candidates: found {count}, allowed: 1 to {self._max_candidates}")
 
     def _history(self, value: object) -> Behaviors:
-        columns = to_columns(value, self._behavior, where="history")
-        count = len(next(iter(columns.values()), ()))
+        columns = to_columns(value, self._behavior, key=self._keys.item, where="history")
+        count = len(columns[self._keys.item])
         if count > self._max_history:
             raise TooLarge(f"history: found {count} behaviors, allowed: at most {self._max_history}")
-        if count and self._keys.item not in columns:
-            raise InvalidRequest(f"history: no {self._keys.item}, which every behavior must have")
-        checked = check_columns(columns, self._behavior, where="history")
-        item, time = _ids(checked, self._keys.item), _ids(checked, _TIME)
-        category = _ids(checked, self._keys.category or "")
-        behaviors = make_behaviors(_none() if item is None else item, category=category, time=time)
+        ids = {name: check_ids(values, where=f"history.{name}") for name, values in columns.items()}
+        time = ids.get(_TIME)
+        behaviors = make_behaviors(ids[self._keys.item], category=ids.get(self._keys.category or ""), time=time)
         return behaviors if time is None else behaviors[np.argsort(time, kind="stable")]
-
-
-def _ids(columns: dict[str, object], name: str) -> NDArray[np.int64] | None:
-    values = columns.get(name)
-    assert values is None or isinstance(values, np.ndarray)
-    return values
-
-
-def _none() -> NDArray[np.int64]:
-    return np.empty(0, dtype=np.int64)
 
 
 def _envelope(raw: bytes) -> ScoreBody:
@@ -107,7 +100,9 @@ def _envelope(raw: bytes) -> ScoreBody:
     try:
         return ScoreBody.model_validate(value)
     except ValidationError as error:
-        detail = error.errors(include_url=False, include_context=False)[0]
+        details = error.errors(include_url=False, include_context=False, include_input=False)
+    # A misspelt field is both unknown and missing; that it is unknown says more.
+    detail = next((d for d in details if d["type"] == "extra_forbidden"), details[0])
     name = str(detail["loc"][0]) if detail["loc"] else ""
     field = ScoreBody.model_fields.get(name)
     if field is None:

@@ -145,8 +145,11 @@ class Scorer:
         return {**user, **self.encoder.encode_history([history])}, self.encoder.encode_items(request.candidates)
 
     def _statuses(self, items: Tensors) -> tuple[Sequence[Status], int]:
+        features = self.encoder.unknown_features(items)
+        if not features.any():  # the usual case; an unknown item is an unknown feature too
+            return ["ok"] * len(features), 0
         unknown = self.encoder.unknown_items(items)
-        codes = np.where(unknown, 1, np.where(self.encoder.unknown_features(items), 2, 0))
+        codes = np.where(unknown, 1, np.where(features, 2, 0))
         return [_STATUSES[code] for code in codes.tolist()], int(unknown.sum())
 
     def _user_status(self, user: Tensors, history: Behaviors) -> UserStatus:

@@ -9,6 +9,7 @@ import io
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
+from types import MappingProxyType
 
 import httpx
 import numpy as np
@@ -17,10 +18,10 @@ import pytest
 from fastapi import FastAPI
 from onnx import TensorProto, helper, numpy_helper
 
-from model.bundle.encode import Catalogue, Encoder, Scaling, Tensors
+from model.bundle.encode import Catalogue, Columns, Encoder, Scaling, Tensors
 from model.bundle.folder import GOLDEN, PRIOR, encoder_files, to_npy, to_npz, write_bundle
 from model.bundle.manifest import FORMAT_VERSION, Half, Manifest, TensorSpec
-from model.bundle.records import make_behaviors
+from model.bundle.records import Behaviors, make_behaviors, no_behaviors
 from model.bundle.schema import Feature, Keys, Schema, Sequence
 from model.bundle.vocabulary import Vocabulary
 from service.app import create_app
@@ -54,6 +55,7 @@ STATE = {"state_user": ("float32", ("U", WIDTH))}
 ITEM_INPUTS = {"item_sparse": ("int64", ("U", "C", 2)), "item_dense": ("float32", ("U", "C", 1))}
 OUTPUTS = {"logit": ("float32", ("U", "C")), "pctr": ("float32", ("U", "C"))}
 
+NONE: Columns = MappingProxyType({})
 Specs = dict[str, tuple[str, tuple[object, ...]]]
 Serve = Callable[..., AbstractAsyncContextManager[httpx.AsyncClient]]
 
@@ -88,12 +90,27 @@ def store() -> MemoryStore:
 
 
 @pytest.fixture
-def serve(bundle_path: Path, store: MemoryStore) -> Serve:
-    """`async with serve(deadline_ms=...) as client`: the app with its lifespan, after the bundle was loaded or refused."""
+def expected_pctr(encoder: Encoder) -> Callable[..., list[float]]:
+    """What numpy says the tiny net gives for one user: (item columns, history, user columns, context columns)."""
+
+    def pctr(
+        items: Columns, *, history: Behaviors | None = None, user: Columns = NONE, context: Columns = NONE
+    ) -> list[float]:
+        behaviors = no_behaviors() if history is None else history
+        request = {**encoder.encode_request(user, context, rows=1), **encoder.encode_history([behaviors])}
+        encoded = {name: tensor[None] for name, tensor in encoder.encode_items(items).items()}
+        return reference({**request, **encoded})[0].tolist()
+
+    return pctr
+
+
+@pytest.fixture(scope="session")
+def serve(bundle_path: Path) -> Serve:
+    """`async with serve(deadline_ms=...) as client`: the app, after its bundle was loaded or refused."""
 
     @asynccontextmanager
     async def serve_(
-        *, store: BehaviorStore = store, log: io.BytesIO | None = None, **settings: object
+        *, store: BehaviorStore | None = None, log: io.BytesIO | None = None, **settings: object
     ) -> AsyncIterator[httpx.AsyncClient]:
         chosen = Settings(**{"bundle": str(bundle_path), "store": "memory://", "workers": 2, **settings})
         app = create_app(chosen, store=store, log=json_log(chosen.log_level, sink=log or io.BytesIO()))
@@ -107,8 +124,11 @@ def serve(bundle_path: Path, store: MemoryStore) -> Serve:
 async def running(app: FastAPI) -> AsyncIterator[httpx.AsyncClient]:
     """A client of an app whose lifespan runs and whose bundle was loaded or refused."""
     transport = httpx.ASGITransport(app=app, raise_app_exceptions=False)
-    async with app.router.lifespan_context(app), httpx.AsyncClient(transport=transport, base_url="http://ctr") as client:
-        while "still loading" in (await client.get("/readyz")).text:
+    async with (
+        app.router.lifespan_context(app),
+        httpx.AsyncClient(transport=transport, base_url="http://ctr") as client,
+    ):
+        while "still loading" in (await client.get("/readyz")).text:  # noqa: ASYNC110  # asked as a probe asks
             await asyncio.sleep(0.01)
         yield client
 

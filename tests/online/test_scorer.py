@@ -1,0 +1,173 @@
+"""The core: history, encode, compute, rank, and what happens when one of them fails."""
+
+import asyncio
+import threading
+import time
+
+import numpy as np
+import pytest
+
+from model.bundle.encode import Encoder
+from model.bundle.records import Behaviors, make_behaviors
+from model.bundle.schema import Feature, Schema
+from service.errors import ComputeFailed, DeadlineExceeded, Overloaded
+from service.runtimes.base import RuntimeFailure
+from service.runtimes.fake import FakeRuntime
+from service.scoring.scorer import Scorer, ScoreRequest, ScorerOptions, rank
+from service.scoring.workers import Workers
+from service.stores.base import StoreError
+from service.stores.memory import MemoryStore
+
+pytestmark = pytest.mark.anyio
+
+
+class DownStore(MemoryStore):
+    """A store that never answers: it waits for its whole timeout, which it remembers, and fails."""
+
+    def __init__(self) -> None:
+        super().__init__(history_keep=1)
+        self.timeouts: list[float] = []
+
+    async def read(self, user_id: int | str, *, limit: int, timeout_s: float) -> Behaviors:
+        """Fail after `timeout_s`."""
+        self.timeouts.append(timeout_s)
+        await asyncio.sleep(timeout_s)
+        raise StoreError("down")
+
+
+@pytest.fixture
+def workers():
+    """Two threads for 100 rows."""
+    pool = Workers(2, budget_rows=100, clock=time.monotonic)
+    pool.start()
+    yield pool
+    pool.close()
+
+
+@pytest.fixture
+def make(encoder, workers, store):
+    """A scorer on the fake runtime; the parts may be replaced."""
+
+    def make_(*, encoder: Encoder = encoder, runtime=None, store=store, store_timeout_s: float = 1.0) -> Scorer:
+        options = ScorerOptions(clock=time.monotonic, store_timeout_s=store_timeout_s)
+        return Scorer(encoder, runtime or FakeRuntime(), store=store, workers=workers, options=options)
+
+    return make_
+
+
+def request(*, deadline_s: float = 10.0, **changes: object) -> ScoreRequest:
+    """Three candidates for user 1."""
+    fields = {
+        "user_id": 1,
+        "candidates": {"item_id": np.array([100, 101, 102])},
+        "count": 3,
+        "user": {"user_id": [1]},
+        "context": {},
+        "history": None,
+        "deadline": time.monotonic() + deadline_s,
+    }
+    return ScoreRequest(**{**fields, **changes})
+
+
+async def test_scores_depend_on_the_stored_history(make, store):
+    """The history is read from the store and moves the scores; its newest behaviors are used."""
+    without = await make().score(request())
+    await store.append(1, make_behaviors(np.arange(100, 112)), timeout_s=1)
+    with_history = await make().score(request())
+
+    assert (without.history_len, with_history.history_len) == (0, 8)
+    assert (without.degraded, with_history.degraded) == ("none", "none")
+    assert not np.allclose(without.pctr, with_history.pctr)
+    assert sorted(with_history.rank.tolist()) == [1, 2, 3]
+
+
+async def test_a_store_that_is_down_degrades_within_its_timeout(make):
+    """The answer is the one for an empty history, marked, and the store got no more than its timeout."""
+    down = DownStore()
+    degraded = await make(store=down, store_timeout_s=0.02).score(request())
+    healthy = await make().score(request())
+
+    assert (degraded.degraded, degraded.history_len) == ("history", 0)
+    assert degraded.pctr.tolist() == healthy.pctr.tolist()
+    assert down.timeouts == [0.02]
+
+
+async def test_a_slow_store_leaves_half_of_the_deadline_for_computing(make):
+    """A deadline shorter than the store's timeout is still met, without a history."""
+    down = DownStore()
+    scored = await make(store=down, store_timeout_s=10.0).score(request(deadline_s=0.4))
+
+    assert scored.degraded == "history"
+    assert 0.1 < down.timeouts[0] <= 0.2
+
+
+async def test_a_history_in_the_request_is_not_asked_from_the_store(make):
+    """With its own history a request does not notice that the store is down."""
+    down = DownStore()
+    scored = await make(store=down).score(request(history=make_behaviors([100, 101])))
+
+    assert (scored.degraded, scored.history_len, down.timeouts) == ("none", 2, [])
+
+
+async def test_a_deadline_that_passes_while_computing_ends_the_wait(make):
+    """The caller gets DeadlineExceeded although the runtime still works; its rows are free again."""
+    gate = threading.Event()
+    scorer = make(runtime=FakeRuntime(gate=gate))
+    with pytest.raises(DeadlineExceeded, match="while scoring"):
+        await scorer.score(request(deadline_s=0.02))
+    gate.set()
+
+    assert scorer._workers.rows == 0
+
+
+async def test_a_deadline_in_the_past_is_refused_before_any_work(make):
+    """Nothing is read or computed for a request that is already late."""
+    down, runtime = DownStore(), FakeRuntime()
+    with pytest.raises(DeadlineExceeded, match="before scoring began"):
+        await make(store=down, runtime=runtime).score(request(deadline_s=-1.0))
+
+    assert (down.timeouts, runtime.scored) == ([], 0)
+
+
+async def test_a_request_over_the_row_budget_is_refused_before_the_store(make, workers):
+    """Overload is noticed at the door."""
+    down = DownStore()
+    with workers.reserve(98), pytest.raises(Overloaded):
+        await make(store=down).score(request())
+
+    assert down.timeouts == []
+
+
+@pytest.mark.parametrize("failure", [RuntimeFailure("boom"), None])
+async def test_a_failing_net_is_our_error(make, failure):
+    """A runtime that raises, or gives a score that is not a number, is ComputeFailed with the cause attached."""
+
+    class NotANumber(FakeRuntime):
+        def score(self, state, candidates):
+            return {"pctr": np.full((1, 3), np.nan, dtype=np.float32)}
+
+    runtime = FakeRuntime(failure=failure) if failure else NotANumber()
+    with pytest.raises(ComputeFailed) as caught:
+        await make(runtime=runtime).score(request())
+
+    assert isinstance(caught.value.__cause__, RuntimeFailure)
+
+
+async def test_a_schema_without_history_and_user_ids(make, encoder):
+    """A net that reads no history never asks the store; without user ids a user is known by the history."""
+    bare = Encoder(
+        Schema(item=(Feature(name="item_id"),)),
+        {"item_id": encoder.vocabularies["item_id"]},
+        scalings={},
+        catalogue=encoder.catalogue.__class__(ids=encoder.catalogue.ids, columns={}),
+    )
+    down = DownStore()
+    scored = await make(encoder=bare, store=down).score(request(user={}))
+
+    assert (down.timeouts, scored.history_len, scored.user_status) == ([], 0, "unknown")
+
+
+def test_equal_scores_keep_their_order():
+    """Ranks start at 1 for the highest score; ties go to the earlier candidate."""
+    assert rank(np.array([0.5, 0.9, 0.5, 0.1], dtype=np.float32)).tolist() == [2, 1, 3, 4]
+    assert rank(np.zeros(0, dtype=np.float32)).tolist() == []
