@@ -84,7 +84,8 @@ def read_histories(
 ) -> Iterator[list[History]]:
     """The file's behaviors by user, a list for each `batch_rows` rows, so that memory does not grow with the file.
 
-    A row without an event id is known by its content and, among rows of equal content in its batch, by its number.
+    A row without an event id gets its number among the user's rows of that time in its batch: that tells doubles apart
+    and, since a record begins with it, keeps equal times in the order of the log.
     Raises ConfigError naming file, column, row (from 1), what was found and what is allowed.
     """
     scan = _scan(path)
@@ -168,7 +169,7 @@ def _checked(rows: _Rows, columns: BehaviorColumns, ms: int) -> pl.DataFrame:
     if columns.event in given:
         keys = [event_key(event) for event in rows.text(columns.event)]
         return frame.with_columns(pl.Series("event", keys, dtype=pl.UInt64))
-    return frame.with_columns(pl.int_range(pl.len(), dtype=pl.UInt64).over(frame.columns).alias("event"))
+    return frame.with_columns(pl.int_range(pl.len(), dtype=pl.UInt64).over("user", "time").alias("event"))
 
 
 def _by_user(frame: pl.DataFrame) -> list[History]:

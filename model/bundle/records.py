@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 NOT_GIVEN = -1  # a behavior whose category is to be looked up in the bundle's catalogue
 
 # `event` makes a record unique: the same event written twice is the same bytes, so writing is idempotent.
-BEHAVIOR = np.dtype([("item", "<i8"), ("category", "<i8"), ("time", "<i8"), ("event", "<u8"), ("action", "u1")])
+# It comes first and big-endian because a store orders equal times by bytes: a log's own order survives a bulk load.
+BEHAVIOR = np.dtype([("event", ">u8"), ("item", "<i8"), ("category", "<i8"), ("time", "<i8"), ("action", "u1")])
 
 Behaviors = NDArray[np.void]  # of dtype BEHAVIOR, oldest first; `time` in ms since the epoch
 

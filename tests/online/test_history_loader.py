@@ -65,6 +65,18 @@ async def test_loading_again_changes_nothing(path):
     np.testing.assert_equal([await history(store, user) for user in (7, 9)], once)
 
 
+async def test_equal_times_keep_the_order_of_the_log(path, redis_url):
+    """As in the training histories, so that DIEN reads the same sequence online."""
+    items = [300, 2, 255, 256, 1, 70_000] * 60
+    log = pl.DataFrame({"user_id": 7, "item_id": items, "cate_id": 1, "timestamp": 5})
+    store = RedisStore.from_url(redis_url, history_keep=1_000, ttl_s=60)
+    await load_history(written(log, path), store, time_unit="s")
+    loaded = await history(store, 7)
+    await store.close()
+
+    assert loaded["item"].tolist() == items
+
+
 async def test_time_unit_is_what_the_caller_says(path):
     """Milliseconds stay as they are."""
     store = memory()
