@@ -137,7 +137,7 @@ def _export(
 ) -> tuple[Half, bytes]:
     specs_in, specs_out = _specs(inputs), _specs(outputs)
     dynamic = {s.name: {axis: d for axis, d in enumerate(s.shape) if isinstance(d, str)} for s in specs_in}
-    with _quiet():
+    with _quiet(), torch.no_grad():
         program = torch.onnx.export(
             graph,
             kwargs={"tensors": inputs[0]},
@@ -151,7 +151,7 @@ def _export(
         )
     assert program is not None  # it is None only for the old exporter
     raw = _plain(program.model_proto)
-    _refuse_frozen(raw, specs_in, file=file)
+    refuse_frozen(raw, specs_in, file=file)
     return Half(file=file, inputs=specs_in, outputs=specs_out), raw
 
 
@@ -171,19 +171,27 @@ def _specs(probes: list[dict[str, Tensor]]) -> tuple[TensorSpec, ...]:
 def _plain(proto: onnx.ModelProto) -> bytes:
     """The graph without the exporter's notes: they name this machine's paths and change from run to run."""
     proto.ClearField("metadata_props")
-    for node in proto.graph.node:
-        node.ClearField("metadata_props")
-        node.ClearField("doc_string")
-    for value in [*proto.graph.input, *proto.graph.output, *proto.graph.value_info, *proto.graph.initializer]:
-        value.ClearField("metadata_props")
-        value.ClearField("doc_string")
+    _clear_notes(proto.graph)
     buffer = io.BytesIO()
     onnx.save(proto, buffer)
     return buffer.getvalue()
 
 
-def _refuse_frozen(raw: bytes, specs: tuple[TensorSpec, ...], *, file: str) -> None:
-    """The exporter can fix a dimension silently, so the file's own shapes are what counts."""
+def _clear_notes(graph: onnx.GraphProto) -> None:
+    for noted in [graph, *graph.node, *graph.input, *graph.output, *graph.value_info, *graph.initializer]:
+        noted.ClearField("metadata_props")
+        noted.ClearField("doc_string")
+    for node in graph.node:
+        for attribute in node.attribute:
+            if attribute.type == onnx.AttributeProto.GRAPH:
+                _clear_notes(attribute.g)
+
+
+def refuse_frozen(raw: bytes, specs: tuple[TensorSpec, ...], *, file: str) -> None:
+    """Raise ExportError if a dimension that must vary is fixed in the file.
+
+    The exporter fixes dimensions silently, so the file's own shapes are what counts.
+    """
     real = {i.name: i.shape for i in _session(raw).get_inputs()}
     for spec in specs:
         found = real.get(spec.name)

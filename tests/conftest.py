@@ -1,11 +1,19 @@
 """What many tests need: a real server that speaks Redis, and an event loop for async tests (anyio's plugin)."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 from redis import Redis
 
+from model.config import RunConfig, read_config
+from model.data.log import Log, read_log
+from model.pipeline import prepare, run_training
+from model.publish import publish
+from model.run_folder import TrainedRun, load_run, save_run
 from service.embedded import EmbeddedRedis
+
+EXAMPLE = Path(__file__).parents[1] / "examples" / "synthetic.toml"
 
 
 @pytest.fixture(scope="session")
@@ -34,3 +42,48 @@ def own_redis() -> Iterator[EmbeddedRedis]:
     """A server for one test, which may pause, stop and start it."""
     with EmbeddedRedis() as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def small_config(tmp_path_factory: pytest.TempPathFactory) -> RunConfig:
+    """The example configuration with a log of 200 users and one epoch."""
+    text = EXAMPLE.read_text().replace("users = 3000", "users = 200").replace("epochs = 6", "epochs = 1")
+    path = tmp_path_factory.mktemp("config") / "small.toml"
+    path.write_text(text)
+    return read_config(path)
+
+
+@pytest.fixture(scope="session")
+def small_synthetic_log(small_config: RunConfig) -> Log:
+    """The log of `small_config`."""
+    return read_log(small_config.data, small_config.schema, base=small_config.base)
+
+
+@pytest.fixture(scope="session")
+def train_again(small_config: RunConfig, small_synthetic_log: Log) -> Callable[[str], TrainedRun]:
+    """Trains the net of that name on the small log, from scratch."""
+    prepared = prepare(small_synthetic_log, small_config)
+
+    def train(kind: str) -> TrainedRun:
+        return run_training(small_synthetic_log, prepared, small_config.with_net(kind))[0]
+
+    return train
+
+
+@pytest.fixture(scope="session")
+def trained_runs(train_again: Callable[[str], TrainedRun], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """A run folder per net. Tests read them and leave them as they are."""
+    folder = tmp_path_factory.mktemp("runs")
+    for kind in ("base", "din", "dien"):
+        save_run(folder / kind, train_again(kind))
+    return {kind: folder / kind for kind in ("base", "din", "dien")}
+
+
+@pytest.fixture(scope="session")
+def bundles(trained_runs: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """A real bundle per net. Tests that damage one copy it first."""
+    root = tmp_path_factory.mktemp("bundles")
+    return {
+        kind: publish(load_run(trained_runs[kind]), root / kind, version="v1", code_version="test")
+        for kind in trained_runs
+    }
