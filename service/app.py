@@ -20,6 +20,7 @@ from service.api.answers import answer_errors
 from service.api.observe import Observe
 from service.api.routes import ROUTES, Routes, make_router
 from service.config import Settings
+from service.loader import RUNTIMES, Runtimes
 from service.logs import json_log
 from service.metrics import Metrics
 from service.runtimes.cpu_limit import usable_cpus
@@ -35,6 +36,7 @@ def create_app(
     *,
     store: BehaviorStore | None = None,
     log: FilteringBoundLogger | None = None,
+    runtimes: Runtimes = RUNTIMES,
     clock: Clock = time.monotonic,
 ) -> FastAPI:
     """The service. `store` replaces the one that the settings name; the app closes either when it ends.
@@ -51,7 +53,7 @@ def create_app(
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         workers.start()
-        loading = asyncio.create_task(serving.load(log, metrics))
+        loading = asyncio.create_task(serving.load(runtimes, metrics=metrics, log=log))
         yield
         loading.cancel()
         await asyncio.to_thread(workers.close)

@@ -15,7 +15,9 @@ from model.bundle.records import make_behaviors
 from service.runtimes.base import Runtime, RuntimeFailure
 from service.runtimes.onnx import OnnxRuntime
 
-RUNTIMES: Mapping[str, Callable[[Bundle], Runtime]] = {"onnx": OnnxRuntime}  # by Manifest.export_format
+Runtimes = Mapping[str, Callable[[Bundle], Runtime]]  # by Manifest.export_format
+
+RUNTIMES: Runtimes = {"onnx": OnnxRuntime}
 TOLERANCE = 1e-5  # largest difference from a golden score; the export gate uses the same
 
 
@@ -29,7 +31,7 @@ class Loaded:
     prior_ctr: NDArray[np.float32]  # by item index
 
 
-def load(path: Path, *, max_candidates: int, runtimes: Mapping[str, Callable[[Bundle], Runtime]] = RUNTIMES) -> Loaded:
+def load(path: Path, *, max_candidates: int, runtimes: Runtimes = RUNTIMES) -> Loaded:
     """Read, verify, replay the golden rows and warm up for requests of up to `max_candidates`.
 
     Raises BundleError naming the file at fault: a checksum, a format version, a graph whose tensors are not the

@@ -24,7 +24,7 @@ class Metrics:
         self._phases = {name: phase.labels(name) for name in PHASES}
         self._requests = Counter("ctr_requests", "Requests by route and status.", ["route", "code"], registry=registry)
         self._routes = frozenset(routes)
-        self._refused = Counter("ctr_refused", "Requests not answered, by reason.", ["reason"], registry=registry)
+        self._refused = Counter("ctr_refused", "POST /score refused, by reason.", ["reason"], registry=registry)
         degraded = Counter("ctr_scored", "Requests scored, by level of degradation.", ["degraded"], registry=registry)
         self._scored = {level: degraded.labels(level) for level in DEGRADED}
         self._candidates = Histogram(

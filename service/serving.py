@@ -10,7 +10,7 @@ from model.bundle.errors import BundleError
 from service.api.parse import ScoreParser
 from service.config import Settings
 from service.errors import NotReady
-from service.loader import Loaded, load
+from service.loader import Loaded, Runtimes, load
 from service.metrics import Metrics
 from service.scoring.scorer import Scorer, ScorerOptions
 from service.scoring.workers import Clock, Workers
@@ -45,11 +45,11 @@ class Serving:
             raise NotReady("a compute worker died")
         return self._served
 
-    async def load(self, log: FilteringBoundLogger, metrics: Metrics) -> None:
+    async def load(self, runtimes: Runtimes, *, metrics: Metrics, log: FilteringBoundLogger) -> None:
         """Load the configured bundle in a thread. A bundle that is refused leaves the reason for /readyz."""
         path, limit = Path(self._settings.bundle), self._settings.max_candidates
         try:
-            loaded = await asyncio.to_thread(load, path, max_candidates=limit)
+            loaded = await asyncio.to_thread(load, path, max_candidates=limit, runtimes=runtimes)
         except BundleError as error:
             self._reason = f"bundle refused: {error}"
             log.error("bundle refused", file=error.file, error=str(error))

@@ -54,7 +54,9 @@ async def unless_gone(receive: Receive, work: Coroutine[None, None, T]) -> T:
         return task.result()
     finally:
         gone.cancel()
-        task.cancel()
+        if not task.done():
+            task.cancel()
+            await asyncio.wait((task,))  # until it has let go of its rows
 
 
 async def _receive_all(receive: Receive, *, limit: int) -> bytes:

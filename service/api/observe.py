@@ -51,10 +51,10 @@ class Observe:
     def _close(self, exchange: Exchange) -> None:
         exchange.phases["total"] = self._clock() - exchange.started
         self._metrics.request(exchange.route, exchange.status)
-        if exchange.error_type:
-            self._metrics.refused(exchange.error_type)
         if exchange.route == SCORE_PATH:
             self._metrics.phases(exchange.phases)
+            if exchange.error_type:
+                self._metrics.refused(exchange.error_type)
         self._log.info(
             "access",
             request_id=exchange.request_id,

@@ -1,0 +1,101 @@
+"""JSON lines: one per request, with phases and without contents; a log that fails costs nothing."""
+
+import io
+import logging
+
+import orjson
+import pytest
+
+from service.logs import SafeSink, json_log, redirect_stdlib
+
+
+class BrokenPipe(io.RawIOBase):
+    """A stream whose reader has gone."""
+
+    def write(self, line) -> int:
+        raise BrokenPipeError
+
+    def flush(self) -> None:
+        raise BrokenPipeError
+
+    def close(self) -> None:
+        """Nothing to flush."""
+
+
+def lines(sink: io.BytesIO) -> list[dict[str, object]]:
+    """The events written so far."""
+    return [orjson.loads(line) for line in sink.getvalue().splitlines()]
+
+
+@pytest.mark.anyio
+async def test_each_request_is_one_line(serve):
+    """The access line says who, what, how long and how; it holds no candidate, history or user."""
+    sink = io.BytesIO()
+    async with serve(log=sink) as client:
+        body = {"user_id": 424242, "candidates": [{"item_id": 100}, {"item_id": 101}], "request_id": "r-1"}
+        await client.post("/score", json=body)
+        await client.post("/score", content=b"{secret")
+    access = [line for line in lines(sink) if line["event"] == "access" and line["route"] == "/score"]
+
+    assert [line["status"] for line in access] == [200, 422]
+    assert access[0].keys() >= {"time", "level", "request_id", "route", "status", "phases_ms", "candidates", "degraded"}
+    assert (access[0]["request_id"], access[0]["candidates"], access[0]["degraded"]) == ("r-1", 2, "none")
+    assert access[0]["bundle_version"] == "v1"
+    assert access[0]["phases_ms"].keys() == {"parse", "store", "encode", "queue", "compute", "render", "total"}
+    assert (access[1]["error_type"], access[1]["phases_ms"].keys()) == ("invalid_request", {"total"})
+    assert b"424242" not in sink.getvalue()
+    assert b"secret" not in sink.getvalue()
+
+
+@pytest.mark.anyio
+async def test_a_failing_sink_fails_no_request(serve):
+    """With a broken pipe behind the log the service answers as ever."""
+    async with serve(log=BrokenPipe()) as client:
+        answer = await client.post("/score", json={"user_id": 1, "candidates": [{"item_id": 100}]})
+
+    assert answer.status_code == 200
+
+
+def test_lost_lines_are_counted():
+    """A sink that cannot be written or flushed loses the line and goes on."""
+    sink = SafeSink(BrokenPipe())
+    sink.write(b"x\n")
+    sink.flush()
+
+    assert sink.lost == 2
+
+
+def test_levels_and_exceptions():
+    """Events below the level are dropped; an exception is logged with its stack; any value can be logged."""
+    sink = io.BytesIO()
+    log = json_log("warning", sink=sink)
+    log.info("quiet")
+    try:
+        raise ValueError("why")
+    except ValueError:
+        log.error("loud", exc_info=True, value={1, 2}.__class__)
+
+    (line,) = lines(sink)
+    assert (line["event"], line["level"]) == ("loud", "error")
+    assert "ValueError: why" in line["exception"]
+
+
+def test_libraries_log_through_ours():
+    """What uvicorn logs through the standard library comes out as JSON of the same form."""
+    sink = io.BytesIO()
+    root = logging.getLogger()
+    handlers, level = root.handlers, root.level
+    try:
+        redirect_stdlib(json_log("info", sink=sink), "info")
+        logging.getLogger("uvicorn.error").info("listening on %s", "100%")
+        logging.getLogger("uvicorn.error").debug("quiet")
+        try:
+            raise ValueError("why")
+        except ValueError:
+            logging.getLogger("uvicorn.error").exception("failed")
+    finally:
+        root.handlers, _ = handlers, root.setLevel(level)
+
+    listening, failed = lines(sink)
+    assert (listening["event"], listening["logger"]) == ("listening on 100%", "uvicorn.error")
+    assert "ValueError: why" in failed["exception"]

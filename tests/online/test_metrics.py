@@ -1,0 +1,90 @@
+"""Metrics: counted once, in closed sets of labels, with an edge at the promised latency."""
+
+import pytest
+from prometheus_client import CollectorRegistry
+from prometheus_client.parser import text_string_to_metric_families
+
+from model.bundle.records import Behaviors
+from service.metrics import PHASES, Metrics
+from service.stores.base import StoreError
+from service.stores.memory import MemoryStore
+
+pytestmark = pytest.mark.anyio
+
+GOOD = {"user_id": 1, "candidates": [{"item_id": 100}, {"item_id": 9_999}]}
+
+
+class Down(MemoryStore):
+    """A store that refuses."""
+
+    async def read(self, user_id: int | str, *, limit: int, timeout_s: float) -> Behaviors:
+        """Fail."""
+        raise StoreError("down")
+
+
+async def samples(client) -> dict[tuple[str, ...], float]:
+    """What /metrics says, by name and label values in the order of the labels' names."""
+    families = text_string_to_metric_families((await client.get("/metrics")).text)
+    found = [sample for family in families for sample in family.samples]
+    return {(s.name, *(value for _, value in sorted(s.labels.items()))): s.value for s in found}
+
+
+async def test_a_request_is_counted_where_it_belongs(serve):
+    """One good request: every phase once, two candidates, one unknown item, a known user, nothing refused."""
+    async with serve() as client:
+        await client.post("/score", json=GOOD)
+        found = await samples(client)
+
+    assert [found["ctr_phase_seconds_count", phase] for phase in PHASES] == [1.0] * len(PHASES)
+    assert found["ctr_requests_total", "200", "/score"] == 1
+    assert found["ctr_scored_total", "none"] == 1
+    assert (found["ctr_candidates_count",], found["ctr_candidates_sum",]) == (1, 2)
+    assert (found["ctr_unknown_items_total",], found["ctr_unknown_users_total",]) == (1, 0)
+    assert found["ctr_bundle_info", "tiny", "v1"] == 1
+    assert (found["ctr_ready",], found["ctr_rows",]) == (1, 0)
+    assert found["ctr_in_flight",] == 1  # the request for the metrics
+    assert [name for name, *_ in found if name == "ctr_refused_total"] == []
+    assert found["process_resident_memory_bytes",] > 0
+
+
+async def test_the_promise_is_an_edge(serve):
+    """The time histogram has a bucket that ends exactly at the SLO, whatever it is."""
+    async with serve(slo_s=0.0333) as client:
+        await client.post("/score", json=GOOD)
+        found = await samples(client)
+
+    assert found["ctr_phase_seconds_bucket", "0.0333", "total"] == 1
+
+
+async def test_unknown_paths_share_a_label(serve):
+    """A caller cannot make new time series by asking for new paths."""
+    async with serve() as client:
+        for path in ("/a", "/b", "/score/x"):
+            await client.get(path)
+        found = await samples(client)
+
+    assert found["ctr_requests_total", "404", "other"] == 3
+    assert {key[2] for key in found if key[0] == "ctr_requests_total"} <= {"other", "/readyz"}
+
+
+async def test_refusals_and_degradation_are_counted_by_reason(serve):
+    """A bad body, a body too large, and a store that is down each have their counter."""
+    async with serve(store=Down(history_keep=1)) as client:
+        await client.post("/score", content=b"{")
+        await client.post("/score", json={**GOOD, "candidates": [{"item_id": 1}] * 2001})
+        await client.post("/score", json=GOOD)
+        found = await samples(client)
+
+    assert (found["ctr_refused_total", "invalid_request"], found["ctr_refused_total", "too_large"]) == (1, 1)
+    assert (found["ctr_scored_total", "history"], found["ctr_scored_total", "none"]) == (1, 0)
+    assert found["ctr_store_errors_total",] == 1
+
+
+def test_the_bundle_gauge_shows_one_bundle():
+    """After a change only the bundle that serves is 1."""
+    metrics = Metrics(CollectorRegistry(), slo_s=0.03, routes=("/score",))
+    metrics.serves("din", "v1")
+    metrics.serves("din", "v2")
+
+    assert metrics.registry.get_sample_value("ctr_bundle_info", {"name": "din", "version": "v1"}) is None
+    assert metrics.registry.get_sample_value("ctr_bundle_info", {"name": "din", "version": "v2"}) == 1
