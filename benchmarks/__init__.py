@@ -1,0 +1,1 @@
+"""Measurements. Each is `python -m benchmarks.NAME` and ends with one JSON object: metrics beside their targets."""

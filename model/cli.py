@@ -193,3 +193,7 @@ def _clear_errors() -> Iterator[None]:
     except (ConfigError, EncodeError, BundleError, ExportError) as error:
         _errors.print(f"error: {error}", style="red", markup=False, soft_wrap=True)
         sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

@@ -16,11 +16,12 @@ import onnxruntime
 import torch
 from torch import Tensor, nn
 
-from model.augru_onnx import augru_op, translation_table
 from model.bundle.encode import Tensors
 from model.bundle.manifest import Half, TensorSpec
 from model.nets import Net
 from model.nets.augru import Augru
+from model.nets.gru import Gru
+from model.recurrent_onnx import augru_op, gru_op, translation_table
 
 TOLERANCE = 1e-5  # largest difference in pCTR between eager and exported that passes the gate
 _OPSET = 20
@@ -50,7 +51,7 @@ def export_halves(net: Net, request: Tensors, candidates: Tensors) -> ExportedHa
     golden_pctr = eager_pctr(net, request, candidates)
     user_graph, candidate_graph = _UserHalf(net).eval(), _CandidateHalf(net).eval()
     probes = [_probe(net, request, candidates, sizes) for sizes in ((2, 3, 4), (3, 3, 4), (2, 5, 4), (2, 3, 6))]
-    with _looping_augru(net):
+    with _operators(net):
         user = _export(user_graph, [p.request for p in probes], [p.state for p in probes], file="user.onnx")
         inputs, outputs = [{**p.state, **p.candidates} for p in probes], [p.outputs for p in probes]
         candidate = _export(candidate_graph, inputs, outputs, file="candidate.onnx")
@@ -151,7 +152,7 @@ def _export(
         )
     assert program is not None  # it is None only for the old exporter
     raw = _plain(program.model_proto)
-    refuse_frozen(raw, specs_in, file=file)
+    refuse_frozen(raw, (*specs_in, *specs_out), file=file)
     return Half(file=file, inputs=specs_in, outputs=specs_out), raw
 
 
@@ -192,11 +193,12 @@ def refuse_frozen(raw: bytes, specs: tuple[TensorSpec, ...], *, file: str) -> No
 
     The exporter fixes dimensions silently, so the file's own shapes are what counts.
     """
-    real = {i.name: i.shape for i in _session(raw).get_inputs()}
+    session = _session(raw)
+    real = {tensor.name: tensor.shape for tensor in [*session.get_inputs(), *session.get_outputs()]}
     for spec in specs:
         found = real.get(spec.name)
         if found is None:
-            raise ExportError(f"{file}: input {spec.name} is not in the graph")
+            raise ExportError(f"{file}: {spec.name} is not in the graph")
         for axis, dimension in enumerate(spec.shape):
             if isinstance(dimension, str) and isinstance(found[axis], int):
                 raise ExportError(f"{file}: {spec.name} has {dimension} fixed at {found[axis]} in axis {axis}")
@@ -227,12 +229,12 @@ def _torch(tensors: Tensors) -> dict[str, Tensor]:
 
 
 @contextmanager
-def _looping_augru(net: Net) -> Iterator[None]:
-    """Let AUGRU be one operator while the graph is traced."""
-    layers = [layer for layer in net.modules() if isinstance(layer, Augru)]
+def _operators(net: Net) -> Iterator[None]:
+    """Let GRU and AUGRU be one operator each while the graph is traced."""
+    layers = [layer for layer in net.modules() if isinstance(layer, Gru | Augru)]
     before = [layer.recurrence for layer in layers]
     for layer in layers:
-        layer.recurrence = augru_op
+        layer.recurrence = gru_op if isinstance(layer, Gru) else augru_op
     try:
         yield
     finally:

@@ -47,7 +47,7 @@ def own_redis() -> Iterator[EmbeddedRedis]:
 @pytest.fixture(scope="session")
 def small_config(tmp_path_factory: pytest.TempPathFactory) -> RunConfig:
     """The example configuration with a log of 200 users and one epoch."""
-    text = EXAMPLE.read_text().replace("users = 3000", "users = 200").replace("epochs = 6", "epochs = 1")
+    text = EXAMPLE.read_text().replace("users = 2000", "users = 200").replace("epochs = 3", "epochs = 1")
     path = tmp_path_factory.mktemp("config") / "small.toml"
     path.write_text(text)
     return read_config(path)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from model.bundle.schema import Schema
 from model.bundle.typed_table import setting
-from model.nets.embedding import FeatureEmbedding, Tensors, mask_from_length
+from model.nets.embedding import FeatureEmbedding, Pooling, Tensors, mask_from_length, pool_history
 from model.nets.layers import Activation, SplitHead
 
 
@@ -21,17 +21,19 @@ class BaseConfig:
 
     head: tuple[int, ...] = (200, 80)
     activation: Activation = "dice"
+    pooling: Pooling = "mean"  # "sum" is the paper's; on long histories it drowns the target (docs/log.md)
     dropout: float = setting(0.0, low=0.0, high=0.9)
 
 
 class Base(nn.Module):
-    """Head over [user; context; sum of history | target; other item features; target * sum]."""
+    """Head over [user; context; pooled history | target; other item features; target * pooled history]."""
 
     candidate_tile = 0
 
     def __init__(self, config: BaseConfig, schema: Schema, sizes: Mapping[str, int]) -> None:
         super().__init__()
         self.embedding = FeatureEmbedding(schema, sizes)
+        self.pooling: Pooling = config.pooling
         E = self.embedding.behavior_width
         self.head = SplitHead(
             self.embedding.request_width + E,
@@ -45,14 +47,14 @@ class Base(nn.Module):
         """The user half: request tensors and history -> state."""
         history_ULE = self.embedding.history(request["history"])
         mask_UL = mask_from_length(request["history"], request["history_len"])
-        sum_UE = (history_ULE * mask_UL[..., None]).sum(1)
-        share_UH = self.head.user_half(torch.cat([*self.embedding.request(request), sum_UE], dim=-1))
-        return {"state_share": share_UH, "state_sum": sum_UE}
+        pooled_UE = pool_history(history_ULE, mask_UL, self.pooling)
+        share_UH = self.head.user_half(torch.cat([*self.embedding.request(request), pooled_UE], dim=-1))
+        return {"state_share": share_UH, "state_pooled": pooled_UE}
 
     def score(self, state: Tensors, candidates: Tensors) -> Tensor:
         """The candidate half: state and candidates -> logit [U, C]."""
         target_UCE = self.embedding.target(candidates)
-        parts = [target_UCE, *self.embedding.item_extra(candidates), target_UCE * state["state_sum"][:, None, :]]
+        parts = [target_UCE, *self.embedding.item_extra(candidates), target_UCE * state["state_pooled"][:, None, :]]
         logit_UC: Tensor = self.head(state["state_share"], torch.cat(parts, dim=-1))
         return logit_UC
 

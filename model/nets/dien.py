@@ -15,7 +15,8 @@ from model.bundle.schema import Schema
 from model.bundle.typed_table import setting
 from model.nets.attention import TargetAttention
 from model.nets.augru import Augru
-from model.nets.embedding import FeatureEmbedding, Tensors, mask_from_length
+from model.nets.embedding import FeatureEmbedding, Pooling, Tensors, mask_from_length, pool_history
+from model.nets.gru import Gru
 from model.nets.layers import Activation, SplitHead
 
 
@@ -26,21 +27,23 @@ class DienConfig:
     attention: tuple[int, ...] = (80, 40)
     head: tuple[int, ...] = (200, 80)
     activation: Activation = "dice"
+    pooling: Pooling = "mean"  # of the history that the head sees beside the attended one
     dropout: float = setting(0.0, low=0.0, high=0.9)
     auxiliary: Literal["mlp", "dot"] = "mlp"  # mlp: the public code's 100-50-1; dot: the paper's inner product
     auxiliary_alpha: float = setting(0.5, low=0.0)  # weight of the auxiliary loss; 0 trains without it
 
 
 class Dien(nn.Module):
-    """Head over [user; context; sum of history | target; other item features; target * sum; final interest]."""
+    """Head over [user; context; pooled history | target; other item features; target * pooled; final interest]."""
 
     candidate_tile = 0  # AUGRU's steps are small: every tile would pay for all of them again
 
     def __init__(self, config: DienConfig, schema: Schema, sizes: Mapping[str, int]) -> None:
         super().__init__()
         self.embedding = FeatureEmbedding(schema, sizes)
+        self.pooling: Pooling = config.pooling
         E = self.embedding.behavior_width
-        self.extractor = nn.GRU(E, E, batch_first=True)
+        self.extractor = Gru(E, E)
         self.attention = TargetAttention(E, hidden=config.attention, softmax=True)
         self.evolution = Augru(E, E)
         self.auxiliary_alpha = config.auxiliary_alpha
@@ -55,18 +58,18 @@ class Dien(nn.Module):
 
     def extract_interest(self, history_ULE: Tensor) -> Tensor:
         """Interest states [U, L, H], one after each behavior. Padding comes last, so no real state sees it."""
-        interest_ULH: Tensor = self.extractor(history_ULE)[0]
+        interest_ULH: Tensor = self.extractor(history_ULE)
         return interest_ULH
 
     def encode_user(self, request: Tensors) -> dict[str, Tensor]:
         """The user half: request tensors and history -> state."""
         history_ULE = self.embedding.history(request["history"])
         mask_UL = mask_from_length(request["history"], request["history_len"])
-        sum_UE = (history_ULE * mask_UL[..., None]).sum(1)
+        pooled_UE = pool_history(history_ULE, mask_UL, self.pooling)
         interest_ULH = self.extract_interest(history_ULE)
         return {
-            "state_share": self.head.user_half(torch.cat([*self.embedding.request(request), sum_UE], dim=-1)),
-            "state_sum": sum_UE,
+            "state_share": self.head.user_half(torch.cat([*self.embedding.request(request), pooled_UE], dim=-1)),
+            "state_pooled": pooled_UE,
             "state_keys": self.attention.keys(interest_ULH),
             "state_mask": mask_UL,
             "state_inputs": self.evolution.inputs(interest_ULH),
@@ -77,7 +80,7 @@ class Dien(nn.Module):
         target_UCE = self.embedding.target(candidates)
         weight_UCL = self.attention(target_UCE, state["state_keys"], state["state_mask"])
         evolved_UCH = self.evolution(state["state_inputs"], weight_UCL)
-        product_UCE = target_UCE * state["state_sum"][:, None, :]
+        product_UCE = target_UCE * state["state_pooled"][:, None, :]
         parts = [target_UCE, *self.embedding.item_extra(candidates), product_UCE, evolved_UCH]
         logit_UC: Tensor = self.head(state["state_share"], torch.cat(parts, dim=-1))
         return logit_UC

@@ -4,6 +4,7 @@ Shapes: U users, C candidates per user, L history, E width of one behavior (its 
 """
 
 from collections.abc import Mapping
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 from model.bundle.schema import FIRST_ID, Feature, Schema
 
 Tensors = Mapping[str, Tensor]
+Pooling = Literal["sum", "mean", "sqrtn"]  # the names of TensorFlow's combiners
 
 # Drawn as in the public DIN code's neighbourhood: 1e-4 leaves DIEN at AUC 0.5, 0.01 costs 0.03 on beauty_next.
 EMBEDDING_STD = 0.05
@@ -64,6 +66,13 @@ def mask_from_length(history_ULF: Tensor, history_len_U: Tensor) -> Tensor:
     """[U, L] float, 1 where a behavior is and 0 where padding is."""
     positions_L = torch.arange(history_ULF.shape[1], device=history_ULF.device)
     return (positions_L < history_len_U[:, None]).to(torch.float32)
+
+
+def pool_history(history_ULE: Tensor, mask_UL: Tensor, pooling: Pooling) -> Tensor:
+    """[U, E]: the sum over real positions, divided by nothing, their number, or its root; 0 for an empty history."""
+    total_UE = (history_ULE * mask_UL[..., None]).sum(1)
+    count_U1 = mask_UL.sum(1, keepdim=True).clamp(min=1)
+    return total_UE / count_U1 ** {"sum": 0.0, "mean": 1.0, "sqrtn": 0.5}[pooling]
 
 
 def _table(rows: int, dim: int) -> nn.Embedding:

@@ -9,6 +9,7 @@ from model.bundle.schema import Schema, schema_from_table
 from model.nets import Net, build_net
 from model.nets.attention import TargetAttention
 from model.nets.augru import Augru
+from model.nets.gru import Gru
 
 SIZES = {"city": 9, "hour": 26, "item_id": 500, "cate_id": 40}
 
@@ -81,6 +82,17 @@ def paper_augru(augru: Augru, interests: list[Tensor], weights: list[Tensor]) ->
     return h
 
 
+def paper_gru(gru: Gru, behaviors: list[Tensor]) -> list[Tensor]:
+    """torch's own GRU cell, one behavior after another."""
+    cell = nn.GRUCell(gru.input_weight.shape[1], gru.hidden_weight.shape[1])
+    weights = gru.input_weight, gru.hidden_weight, gru.input_bias, gru.hidden_bias
+    cell.load_state_dict(dict(zip(["weight_ih", "weight_hh", "bias_ih", "bias_hh"], weights, strict=True)))
+    states = [torch.zeros(1, cell.hidden_size)]
+    for behavior in behaviors:
+        states.append(cell(behavior[None], states[-1]))
+    return [state[0] for state in states[1:]]
+
+
 def paper_logit(net: Net, kind: str, tensors: dict[str, Tensor], u: int, c: int) -> Tensor:
     """One row by the papers' formulas: no halves, no padding, no batch."""
     tables = net.embedding.tables
@@ -90,7 +102,7 @@ def paper_logit(net: Net, kind: str, tensors: dict[str, Tensor], u: int, c: int)
 
     history = [behavior(ids) for ids in tensors["history"][u, : int(tensors["history_len"][u])]]
     q = behavior(tensors["item_sparse"][u, c])
-    total = sum(history, torch.zeros_like(q))
+    total = sum(history, torch.zeros_like(q)) / max(len(history), 1)
     user = [tables["city"](tensors["user_sparse"][u, 0]), tensors["user_dense"][u]]
     user += [tables["hour"](tensors["context_sparse"][u, 0]), total]
     item = [q, tensors["item_dense"][u, c], q * total]
@@ -98,7 +110,7 @@ def paper_logit(net: Net, kind: str, tensors: dict[str, Tensor], u: int, c: int)
         weights = paper_attention(net.attention, q, history)
         item.append(sum((w * k for w, k in zip(weights, history, strict=True)), torch.zeros_like(q)))
     if kind == "dien":
-        states = list(net.extractor(torch.stack(history)[None])[0][0]) if history else []
+        states = paper_gru(net.extractor, history)
         item.append(paper_augru(net.evolution, states, paper_attention(net.attention, q, states)))
     weight = torch.cat([net.head.user_weight, net.head.candidate_weight], dim=1)
     return net.head.rest((weight @ torch.cat(user + item) + net.head.bias)[None])[0, 0]
@@ -164,6 +176,14 @@ def test_attention_ignores_padding_and_sums_to_one(schema: Schema) -> None:
     assert (weight[1, :, 2:] == 0).all()
     assert (weight[2] == 0).all()
     torch.testing.assert_close(weight.sum(-1), torch.tensor([[1.0], [1.0], [0.0]]).expand(3, 4))
+
+
+def test_attention_in_training_is_the_attention_that_serves(schema: Schema) -> None:
+    """Both arrangements of the first layer give the same weights."""
+    attention = make_net(schema, kind="din").attention
+    query, keys, mask = torch.randn(3, 4, 13), attention.keys(torch.randn(3, 6, 13)), torch.ones(3, 6)
+
+    torch.testing.assert_close(attention.train()(query, keys, mask), attention.eval()(query, keys, mask))
 
 
 def test_augru_gradient_is_the_recurrence_s_own() -> None:

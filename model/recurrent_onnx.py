@@ -1,7 +1,7 @@
-"""AUGRU as an ONNX Scan, for the exporter: a loop that stays a loop, whatever the length of the history.
+"""GRU and AUGRU for the exporter: loops that stay loops, whatever the length of the history.
 
-The step works on [U, H, C], gates as rows, so that splitting them is a plain copy and every product is one GEMM: 1.5
-times faster in ONNX Runtime than [U, C, H] (docs/log.md, 2026-11-22).
+GRU is ONNX's own operator. AUGRU is a Scan; its step works on [U, H, C], gates as rows, so that splitting them is a
+plain copy and every product is one GEMM: 1.5 times faster in ONNX Runtime than [U, C, H] (docs/log.md, 2026-11-22).
 """
 
 from collections.abc import Callable
@@ -13,6 +13,7 @@ from onnxscript import opset20
 from torch import Tensor
 
 from model.nets.augru import augru_recurrence
+from model.nets.gru import gru_recurrence
 
 op: Any = opset20  # its stubs know tensors only, not the values that the exporter passes in
 
@@ -26,16 +27,47 @@ def augru_op(inputs_ULG: Tensor, attention_UCL: Tensor, weight_GH: Tensor, bias_
 
 
 @augru_op.register_fake
-def _shape(inputs_ULG: Tensor, attention_UCL: Tensor, weight_GH: Tensor, bias_G: Tensor) -> Tensor:
+def _augru_shape(inputs_ULG: Tensor, attention_UCL: Tensor, weight_GH: Tensor, bias_G: Tensor) -> Tensor:
     return inputs_ULG.new_empty(*attention_UCL.shape[:2], weight_GH.shape[1])
+
+
+@torch.library.custom_op("ctr::gru", mutates_args=())
+def gru_op(x_ULE: Tensor, weight_GE: Tensor, weight_GH: Tensor, input_bias_G: Tensor, hidden_bias_G: Tensor) -> Tensor:
+    """The interest extractor as one operator. Put it into `Gru.recurrence` before export."""
+    return gru_recurrence(x_ULE, weight_GE, weight_GH, input_bias_G, hidden_bias_G)
+
+
+@gru_op.register_fake
+def _gru_shape(
+    x_ULE: Tensor, weight_GE: Tensor, weight_GH: Tensor, input_bias_G: Tensor, hidden_bias_G: Tensor
+) -> Tensor:
+    return x_ULE.new_empty(*x_ULE.shape[:2], weight_GH.shape[1])
 
 
 def translation_table() -> dict[Callable[..., Any], Callable[..., Any]]:
     """What `torch.onnx.export(custom_translation_table=...)` needs to know. `Any`: the exporter's own types."""
-    return {torch.ops.ctr.augru.default: _translate}
+    return {torch.ops.ctr.augru.default: _augru, torch.ops.ctr.gru.default: _gru}
 
 
-def _translate(inputs_ULG: Any, attention_UCL: Any, weight_GH: Any, bias_G: Any) -> Any:  # noqa: ANN401  # onnxscript values
+def _gru(x_ULE: Any, weight_GE: Any, weight_GH: Any, input_bias_G: Any, hidden_bias_G: Any) -> Any:  # noqa: ANN401  # onnxscript values
+    hidden = int(weight_GH.shape[1])
+    one = op.Constant(value_ints=[0])
+    first, middle, third, end = (op.Constant(value_ints=[i * hidden]) for i in range(4))
+
+    def reordered(gates: Any) -> Any:  # noqa: ANN401  # onnxscript values
+        """Torch's (r, u, c) as ONNX's (u, r, c), with the axis of directions."""
+        r, u, c = op.Slice(gates, first, middle), op.Slice(gates, middle, third), op.Slice(gates, third, end)
+        return op.Unsqueeze(op.Concat(u, r, c, axis=0), one)
+
+    bias = op.Concat(reordered(input_bias_G), reordered(hidden_bias_G), axis=1)
+    x_LUE = op.Transpose(x_ULE, perm=[1, 0, 2])
+    states, _ = op.GRU(
+        x_LUE, reordered(weight_GE), reordered(weight_GH), bias, hidden_size=hidden, linear_before_reset=1
+    )
+    return op.Transpose(op.Squeeze(states, op.Constant(value_ints=[1])), perm=[1, 0, 2])
+
+
+def _augru(inputs_ULG: Any, attention_UCL: Any, weight_GH: Any, bias_G: Any) -> Any:  # noqa: ANN401  # onnxscript values
     hidden = int(weight_GH.shape[1])
     ru_c = op.Constant(value_ints=[2 * hidden, hidden])
     start, middle, end = (op.Constant(value_ints=[at]) for at in (0, 2 * hidden, 3 * hidden))
