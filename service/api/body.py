@@ -3,7 +3,7 @@
 import asyncio
 import math
 from collections.abc import Coroutine
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from starlette.types import Receive, Scope
 
@@ -44,19 +44,21 @@ async def read_body(scope: Scope, receive: Receive, *, limit: int, timeout_s: fl
 
 
 async def unless_gone(receive: Receive, work: Coroutine[None, None, T]) -> T:
-    """The result of `work`; if the caller disconnects first, `work` is cancelled and ClientGone is raised."""
-    task = asyncio.ensure_future(work)
-    gone = asyncio.ensure_future(_disconnected(receive))
+    """The result of `work`; if the caller disconnects first, `work` is cancelled and ClientGone is raised.
+
+    `work` runs in the caller's own task, and the watch begins when it first waits: a task per request less.
+    """
+    task = asyncio.current_task()
+    assert task is not None
+    gone = asyncio.ensure_future(_cancel_when_gone(receive, task))
     try:
-        await asyncio.wait((task, gone), return_when=asyncio.FIRST_COMPLETED)
-        if not task.done():
-            raise ClientGone("the caller closed the connection")
-        return task.result()
+        return await work
+    except asyncio.CancelledError:
+        if not gone.done() or task.uncancel() > 0:  # somebody else wants this task to end
+            raise
+        raise ClientGone("the caller closed the connection") from None
     finally:
         gone.cancel()
-        if not task.done():
-            task.cancel()
-            await asyncio.wait((task,))  # until it has let go of its rows
 
 
 async def _receive_all(receive: Receive, *, limit: int) -> bytes:
@@ -75,6 +77,8 @@ async def _receive_all(receive: Receive, *, limit: int) -> bytes:
             return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
 
-async def _disconnected(receive: Receive) -> None:
+async def _cancel_when_gone(receive: Receive, task: asyncio.Task[Any]) -> None:
+    """`Any`: whatever the task returns."""
     while (await receive())["type"] != "http.disconnect":
         pass
+    task.cancel()

@@ -8,7 +8,7 @@ ids into a column of equally long strings.
 
 from collections.abc import Mapping, Sequence
 from operator import itemgetter
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -80,8 +80,8 @@ def check_ids(values: Values, *, where: str) -> Ids:
     """One column of ids as int64. Raises InvalidRequest."""
     _check_types(values, "id", where=where)
     try:
-        return as_ids(np.array(values), feature=where)
-    except EncodeError:
+        return as_ids(np.array(values, dtype=np.int64), feature=where)
+    except (EncodeError, OverflowError):
         raise _refused(values, "id", where=where) from None
 
 
@@ -108,35 +108,32 @@ def _fits(value: object, kind: Kind) -> bool:
     return type(value) in _TYPES[kind] and not (kind == "id" and isinstance(value, int) and not 0 <= value < 2**63)
 
 
-def _from_rows(rows: list[object], fields: Fields, *, key: str, where: str) -> dict[str, Values]:
+def _from_rows(rows: list[Any], fields: Fields, *, key: str, where: str) -> dict[str, Values]:
+    """`Any`: what JSON gave; a row that is no object fails the lookups, and `_uneven` says which one it was."""
     if not rows:
         return {key: []}
-    if set(map(type, rows)) != {dict}:
-        row, value = next((i, v) for i, v in enumerate(rows) if type(v) is not dict)
-        raise InvalidRequest(f"{where}[{row}]: found {shown(value)}, allowed: an object")
-    first: dict[str, object] = rows[0]  # type: ignore[assignment]  # just checked
-    _check_names(first, fields, where=f"{where}[0]", key=key)
+    names = list(rows[0]) if isinstance(rows[0], dict) else [key]
     try:
-        columns: dict[str, Values] = {name: list(map(itemgetter(name), rows)) for name in first}  # type: ignore[arg-type]  # dicts all
-    except KeyError:
-        raise _uneven(rows, first, fields, where=where) from None
-    if set(map(len, rows)) != {len(first)}:  # type: ignore[arg-type]  # dicts all
-        raise _uneven(rows, first, fields, where=where)
+        columns: dict[str, Values] = {name: list(map(itemgetter(name), rows)) for name in names}
+        even = set(map(len, rows)) == {len(names)}
+    except (KeyError, TypeError):
+        even = False
+    if not even or not columns.keys() <= fields.keys() or key not in columns:
+        raise _uneven(rows, names, fields, key=key, where=where)
     return columns
 
 
-def _uneven(rows: list[object], first: Mapping[str, object], fields: Fields, *, where: str) -> InvalidRequest:
-    """Why the rows do not all have the first row's fields."""
+def _uneven(rows: list[Any], names: list[str], fields: Fields, *, key: str, where: str) -> InvalidRequest:
+    """What is wrong with the first row that is not an object of exactly these fields."""
     for row, value in enumerate(rows):
-        assert isinstance(value, dict)
-        _check_names(value, fields, where=f"{where}[{row}]")
-        if missing := [name for name in first if name not in value]:
+        if not isinstance(value, dict):
+            return InvalidRequest(f"{where}[{row}]: found {shown(value)}, allowed: an object")
+        _check_names(value, fields, key=key, where=f"{where}[{row}]")
+        if differing := sorted(set(names) ^ value.keys()):
+            name = differing[0]
+            without, having = (row, 0) if name in names else (0, row)
             return InvalidRequest(
-                f"{where}[{row}]: has no {missing[0]}, which row 0 has; allowed: in every row or in none"
-            )
-        if extra := [name for name in value if name not in first]:
-            return InvalidRequest(
-                f"{where}[0]: has no {extra[0]}, which row {row} has; allowed: in every row or in none"
+                f"{where}[{without}]: has no {name}, which row {having} has; allowed: in every row or in none"
             )
     raise AssertionError("rows are even")
 

@@ -16,6 +16,8 @@ from typing import Generic, TypeVar
 
 from service.errors import DeadlineExceeded, NotReady, Overloaded
 
+CLOSE_S = 5.0  # longest wait for a thread to end
+
 T = TypeVar("T")
 Clock = Callable[[], float]  # seconds, never going back
 
@@ -97,11 +99,11 @@ class Workers:
         return await job.future
 
     def close(self) -> None:
-        """End every thread after the jobs that are already there."""
+        """End every thread after the jobs that are already there; one that hangs is left behind after a while."""
         for _ in self._threads:
             self._jobs.put(None)
         for thread in self._threads:
-            thread.join()
+            thread.join(timeout=CLOSE_S)
 
     def _work(self) -> None:
         try:

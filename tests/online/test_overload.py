@@ -221,3 +221,18 @@ async def disconnect(app, body: bytes) -> int:
     }
     await app(scope, receive, send)
     return sent[0]["status"]
+
+
+async def test_ending_the_request_from_outside_is_not_a_caller_who_left(serve_fake, runtime):
+    """A task that is cancelled by somebody else stays cancelled, and lets go of its rows."""
+    async with serve_fake(deadline_ms=5000) as client:
+        runtime.gate.clear()
+        task = asyncio.create_task(client.post("/score", json=GOOD))
+        await until(lambda: metric(client, "ctr_rows 10.0"))
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        freed = await metric(client, "ctr_rows 0.0")
+        runtime.gate.set()
+
+    assert freed
