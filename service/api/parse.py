@@ -1,6 +1,5 @@
 """The bytes of POST /score -> a valid ScoreRequest, or an InvalidRequest that says what to change."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,6 +8,7 @@ from pydantic import ValidationError
 
 from model.bundle.records import Behaviors, make_behaviors
 from model.bundle.schema import Schema
+from model.bundle.vocabulary import Ids
 from service.api.columns import (
     Fields,
     check_column,
@@ -31,7 +31,7 @@ class Parsed:
     """A valid request and what the answer repeats of it."""
 
     request: ScoreRequest
-    item_ids: Sequence[object]
+    item_ids: Ids
     request_id: str | None
     top_k: int | None
 
@@ -57,14 +57,14 @@ class ScoreParser:
         if body.explain:
             raise InvalidRequest("explain: found true, allowed: false; explanations are not available in this bundle")
         columns = to_columns(body.candidates, self._item, key=self._keys.item, where="candidates")
-        item_ids = columns[self._keys.item]
-        self._check_count(len(item_ids))
+        self._check_count(len(columns[self._keys.item]))
+        item_ids = check_ids(columns.pop(self._keys.item), where=f"candidates.{self._keys.item}")
         user = to_single_row(body.user, self._user, where="user")
         if self._user_key:
             user[self._keys.user] = check_column([body.user_id], self._user_key, where="user_id")
         request = ScoreRequest(
             user_id=body.user_id,
-            candidates=check_columns(columns, self._item, where="candidates"),
+            candidates={self._keys.item: item_ids, **check_columns(columns, self._item, where="candidates")},
             count=len(item_ids),
             user=user,
             context=to_single_row(body.context, self._context, where="context"),

@@ -122,10 +122,12 @@ class Workers:
             return
         try:
             value = job.work()
-        except BaseException as error:
-            job.settle(error if isinstance(error, Exception) else NotReady("a compute worker died"))
-            if not isinstance(error, Exception):
-                raise
+        except Exception as error:
+            job.settle(error)
+        except BaseException:
+            self.alive = False  # before anybody hears of it
+            job.settle(NotReady("a compute worker died"))
+            raise
         else:
             job.settle(Computed(value=value, queue_s=started - job.submitted, compute_s=self._clock() - started))
 

@@ -112,6 +112,17 @@ def test_redis_may_fail_while_serving(bundle, own_redis: EmbeddedRedis, fault):
     assert "ctr_store_errors_total 3.0" in metrics
 
 
+def test_ten_megabytes_on_a_real_connection_are_refused(bundle, redis_url):
+    """The caller reads a 413 in the one shape although it was still sending, and the service goes on."""
+    with service(bundle, redis_url) as (_, client):
+        refused = [client.post("/score", content=content) for content in (b"x" * 10**7, iter([b"x" * 10**6] * 10))]
+        after = score(client)
+
+    assert [answer.status_code for answer in refused] == [413, 413]
+    assert all(answer.json().keys() == {"error", "error_type", "request_id"} for answer in refused)
+    assert after["degraded"] == "none"
+
+
 def test_redis_may_be_empty(bundle, redis_url):
     """A user without behaviors is scored with an empty history; nothing is degraded."""
     with service(bundle, redis_url) as (_, client):

@@ -195,9 +195,19 @@ async def test_the_work_of_a_caller_who_has_gone_is_dropped(serve_fake, runtime)
     assert runtime.scored - loaded == 2  # the first and the last
 
 
-async def disconnect(app, body: bytes) -> int:
-    """POST /score by plain ASGI, and hang up after the body was read. Returns the status sent into the void."""
-    messages = [{"type": "http.request", "body": body}, {"type": "http.disconnect"}]
+async def test_a_caller_who_leaves_while_sending_is_counted_as_gone(serve):
+    """Half a body and a hang-up is the caller's doing, not an error of ours."""
+    async with serve() as client:
+        status = await disconnect(client._transport.app, b'{"user_id": 1, ', more_body=True)
+        counted = await metric(client, 'ctr_refused_total{reason="client_gone"} 1.0')
+
+    assert status == 499
+    assert counted
+
+
+async def disconnect(app, body: bytes, *, more_body: bool = False) -> int:
+    """POST /score by plain ASGI, and hang up after `body` was read. Returns the status sent into the void."""
+    messages = [{"type": "http.request", "body": body, "more_body": more_body}, {"type": "http.disconnect"}]
     sent = []
 
     async def receive():
