@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from model.bundle.encode import Tensors
 from model.bundle.typed_table import setting
+from model.bundle.vocabulary import Ids
 from model.data.batches import EncodedSplit, batches
 from model.data.negatives import NegativeSampler
 from model.evaluate import predict
@@ -28,6 +29,7 @@ class TrainConfig:
     learning_rate: float = setting(1e-3, low=0.0)
     patience: int = setting(2, low=1)  # evaluations without a better validation AUC before stopping
     evaluations_per_epoch: int = setting(1, low=1)
+    length_buckets: bool = False  # rows of similar length together: less padding, but AUC falls (docs/log.md)
     clip_norm: float = setting(10.0, low=0.0)  # of the gradient; one bad batch must not undo an epoch
 
 
@@ -112,12 +114,17 @@ class _Run:
         split = self.samples.train
         for epoch in range(1, self.config.epochs + 1):
             done, evaluated = 0, 0
-            for rows in batches(split, batch_size=self.config.batch_size, rng=self.rng):
+            for rows in self._batches():
                 loss = self._step(split.take(rows))
                 done += len(rows)
                 due = done * self.config.evaluations_per_epoch // len(split)
                 yield Step(epoch=epoch, done=done, total=len(split), loss=loss, auc=float("nan")), due > evaluated
                 evaluated = due
+
+    def _batches(self) -> Iterator[Ids]:
+        config = self.config
+        split, bucket = self.samples.train, config.length_buckets
+        return batches(split, batch_size=config.batch_size, rng=self.rng, bucket=bucket)
 
     def _step(self, batch: Tensors) -> float:
         self.net.train()

@@ -1,6 +1,7 @@
 """What many tests need: a real server that speaks Redis, and an event loop for async tests (anyio's plugin)."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -45,12 +46,11 @@ def own_redis() -> Iterator[EmbeddedRedis]:
 
 
 @pytest.fixture(scope="session")
-def small_config(tmp_path_factory: pytest.TempPathFactory) -> RunConfig:
+def small_config() -> RunConfig:
     """The example configuration with a log of 200 users and one epoch."""
-    text = EXAMPLE.read_text().replace("users = 2000", "users = 200").replace("epochs = 3", "epochs = 1")
-    path = tmp_path_factory.mktemp("config") / "small.toml"
-    path.write_text(text)
-    return read_config(path)
+    config = read_config(EXAMPLE)
+    synthetic = replace(config.data.synthetic, users=200)
+    return replace(config, data=replace(config.data, synthetic=synthetic), train=replace(config.train, epochs=1))
 
 
 @pytest.fixture(scope="session")
