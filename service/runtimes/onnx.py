@@ -79,7 +79,8 @@ def _options() -> ort.SessionOptions:
     options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
-    # A memory pattern is planned and kept per combination of input shapes; L and C vary with every request.
+    # A memory pattern is planned and kept per combination of input shapes, and L and C vary with every request. Of the
+    # four combinations with the arena, arena without patterns was the fastest for DIN and DIEN at mixed shapes.
     options.enable_mem_pattern = False
     options.log_severity_level = _ERRORS_ONLY
     return options
