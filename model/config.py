@@ -55,10 +55,13 @@ def read_config(path: Path) -> RunConfig:
         raise ConfigError(file=str(path), key="(syntax)", found=str(error), allowed="TOML") from error
     file = from_table(_File, table, file=str(path))
     check_net_table(file.net, file=str(path))
+    schema = schema_from_table(file.schema, file=str(path))
+    if not schema.behavior:
+        raise ConfigError(file=str(path), key="schema.behavior", found="no sequence", allowed="at least one")
     return RunConfig(
         name=file.name,
         data=file.data,
-        schema=schema_from_table(file.schema, file=str(path)),
+        schema=schema,
         net=file.net,
         train=file.train,
         base=path.parent,

@@ -12,11 +12,11 @@ _EPS = float(np.finfo(np.float32).eps)
 
 
 def auc(label: Floats, pctr: Floats) -> float:
-    """Chance that a random click outranks a random non-click, ties counting half; NaN with one class only."""
+    """Chance that a random click outranks a random non-click, ties counting half; NaN with one class only or if a score is NaN."""
     order = np.argsort(pctr, kind="stable")
     ranked, clicked = pctr[order], label[order] > 0.5
     clicks = int(clicked.sum())
-    if clicks in (0, len(label)):
+    if clicks in (0, len(label)) or np.isnan(ranked[-1]):  # NaN sorts last; it would not tie with itself
         return float("nan")
     starts = np.flatnonzero(np.concatenate([[True], ranked[1:] != ranked[:-1]]))
     ends = np.concatenate([starts[1:], [len(ranked)]])
@@ -27,8 +27,12 @@ def auc(label: Floats, pctr: Floats) -> float:
 def gauc(label: Floats, pctr: Floats, user: NDArray[np.int64]) -> float:
     """AUC per user, averaged with impression weights; users with one class only are skipped; NaN if all are.
 
+    NaN too if a score is: users whose scores are no numbers must not drop out like those with one class.
+
     Both choices as in the DIN paper (section 6.3, eq. 6: impressions as weights).
     """
+    if np.isnan(pctr).any():
+        return float("nan")
     order = np.argsort(user, kind="stable")
     borders = np.flatnonzero(np.diff(user[order])) + 1
     total, weight = 0.0, 0

@@ -1,6 +1,7 @@
 """The training loop: best validation AUC wins, whatever ends the run. No files, no printing; progress is a callback."""
 
 import copy
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
@@ -23,9 +24,9 @@ from model.nets.dien import Dien
 class TrainConfig:
     """How to train. The defaults suit logs of 10^5 to 10^6 impressions."""
 
-    seed: int = setting(0, low=0)
+    seed: int = setting(0, low=0, high=2**63 - 1)  # what torch takes
     epochs: int = setting(8, low=1)
-    batch_size: int = setting(1024, low=1)
+    batch_size: int = setting(1024, low=1, high=1_000_000)
     learning_rate: float = setting(1e-3, low=0.0)
     patience: int = setting(2, low=1)  # evaluations without a better validation AUC before stopping
     evaluations_per_epoch: int = setting(1, low=1)
@@ -79,17 +80,17 @@ def train(
     run = _Run(net, samples, config)
     result = Training(net=net)
     best: dict[str, Tensor] = {}
-    valid = samples.valid
+    stale, valid = 0, samples.valid
     try:
         for step, evaluate_now in run.steps():
             if evaluate_now:
                 figures = all_metrics(valid.label, predict(net, valid), valid.user)
                 epoch = step.epoch - 1 + step.done / step.total
                 result.evaluations.append({"epoch": epoch, **figures})
-                if not figures["auc"] <= result.best_auc:  # also when the best is still NaN
-                    result.best_auc, result.best_epoch = figures["auc"], epoch
+                if math.isnan(result.best_auc) or figures["auc"] > result.best_auc:
+                    result.best_auc, result.best_epoch, stale = figures["auc"], epoch, 0
                     best = copy.deepcopy(net.state_dict())
-                elif len(result.evaluations) - 1 - _best_index(result) >= config.patience:
+                elif (stale := stale + 1) >= config.patience:
                     break
             report(_with_auc(step, result))
     except KeyboardInterrupt:
@@ -141,10 +142,6 @@ class _Run:
             nn.utils.clip_grad_norm_(self.net.parameters(), self.config.clip_norm)
         self.optimizer.step()
         return float(loss.detach())
-
-
-def _best_index(result: Training) -> int:
-    return max(range(len(result.evaluations)), key=lambda i: result.evaluations[i]["auc"])
 
 
 def _with_auc(step: Step, result: Training) -> Step:

@@ -137,7 +137,8 @@ class Encoder:
     def _scale(self, feature: Feature, values: object) -> NDArray[np.float32]:
         numbers = as_numbers(values, feature=feature.name)
         scaling = self.scalings[feature.name]
-        scaled: NDArray[np.float64] = np.clip((numbers - scaling.mean) / scaling.std, -_DENSE_CLIP, _DENSE_CLIP)
+        with np.errstate(over="ignore"):  # what overflows becomes infinite and is clipped as any outlier is
+            scaled: NDArray[np.float64] = np.clip((numbers - scaling.mean) / scaling.std, -_DENSE_CLIP, _DENSE_CLIP)
         return scaled.astype(np.float32)
 
     def _behavior_column(self, shares: str, behaviors: Behaviors) -> Ids:
@@ -175,7 +176,7 @@ def pad_history(flat: Ids, lengths: Ids) -> Tensors:
 
 def as_ids(values: object, *, feature: str) -> Ids:
     """Raw ids as int64. Raises EncodeError for anything but integers in [0, 2^63)."""
-    array = np.asarray(values)
+    array = _column(values)
     if array.dtype.kind == "u" and array.size and int(array.max()) < 2**63:
         array = array.astype(np.int64)
     if array.size and (array.dtype.kind != "i" or _holds(values, bool) or int(array.min()) < 0):
@@ -193,10 +194,19 @@ def as_texts(values: object, *, feature: str) -> Sequence[str]:
 
 def as_numbers(values: object, *, feature: str) -> NDArray[np.float64]:
     """Raw dense values. Raises EncodeError for anything but finite numbers."""
-    array = np.asarray(values)
+    array = _column(values)
     if array.size and (array.dtype.kind not in "iuf" or _holds(values, bool) or not np.isfinite(array).all()):
         raise EncodeError(feature=feature, found=_first(values, _is_number), allowed="finite numbers")
     return array.astype(np.float64, copy=False)
+
+
+def _column(values: object) -> NDArray[np.generic]:
+    """A one-dimensional array; of dtype object, which no feature takes, if the values are lists themselves."""
+    try:
+        array = np.asarray(values)
+    except ValueError:  # lists of different lengths
+        return np.empty(1, dtype=np.object_)
+    return array if array.ndim == 1 else np.empty(1, dtype=np.object_)
 
 
 def _holds(values: object, kind: type) -> bool:

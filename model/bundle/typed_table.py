@@ -1,6 +1,8 @@
 """Turns a parsed TOML or JSON table into a frozen dataclass, or says exactly what is wrong with it."""
 
 import dataclasses
+import math
+import sys
 import types
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,7 +15,7 @@ _NAMES: dict[object, str] = {int: "an integer", float: "a number", str: "a strin
 
 
 def setting(default: Any = dataclasses.MISSING, *, low: float | None = None, high: float | None = None) -> Any:  # noqa: ANN401
-    """A dataclass field whose value must lie in [low, high]. `Any` as in `dataclasses.field`, whose twin it is."""
+    """A dataclass field whose value must lie in [low, high]; a float is finite in any case. `Any` as in `dataclasses.field`, whose twin it is."""
     return dataclasses.field(default=default, metadata={"low": low, "high": high})
 
 
@@ -50,10 +52,11 @@ def _check_bounds(value: object, field: "dataclasses.Field[Any]", *, file: str, 
     low, high = field.metadata.get("low"), field.metadata.get("high")
     if not isinstance(value, int | float) or isinstance(value, bool):
         return
-    # "not >=" rather than "<", so that NaN is refused too.
-    if (low is not None and not value >= low) or (high is not None and not value <= high):
+    endless = isinstance(value, float) and not math.isfinite(value)
+    if endless or (low is not None and value < low) or (high is not None and value > high):
         bounds = [f">= {low}"] if low is not None else []
         bounds += [f"<= {high}"] if high is not None else []
+        bounds += ["a finite number"] if endless else []
         raise ConfigError(file=file, key=key, found=value, allowed=" and ".join(bounds))
 
 
@@ -82,8 +85,8 @@ def _fits(hint: object, value: object) -> bool:
         return value in get_args(hint) and not isinstance(value, bool)
     if get_origin(hint) in (dict, Mapping):
         return isinstance(value, Mapping)
-    if hint is float:
-        return isinstance(value, int | float) and not isinstance(value, bool)
+    if hint is float:  # TOML's integers have no limit, but a float has
+        return isinstance(value, float) or (type(value) is int and abs(value) <= sys.float_info.max)
     if hint is int:
         return isinstance(value, int) and not isinstance(value, bool)
     return isinstance(hint, type) and isinstance(value, hint)
