@@ -6,14 +6,14 @@
 x = W i + b does not depend on the candidate, so it is computed once per user. Where a = 0 (padding, or an irrelevant
 behavior) the state stays as it is, so neither padding nor an empty history needs a branch.
 
-Shapes: U users, C candidates, L history, H hidden, G = 3H the gates (r, u, c), N = U*C rows.
+Shapes: U users, C candidates, L history, H hidden, G = 3H the gates (r, u, c).
 """
 
 from collections.abc import Callable
-from typing import Any
 
-import torch
 from torch import Tensor, nn
+
+from model.nets.recurrence import gated_recurrence
 
 
 class Augru(nn.Module):
@@ -40,55 +40,7 @@ class Augru(nn.Module):
 
 def augru_recurrence(inputs_ULG: Tensor, attention_UCL: Tensor, weight_GH: Tensor, bias_G: Tensor) -> Tensor:
     """The loop over L: gate inputs [U, L, G], attention [U, C, L] -> final state [U, C, H]."""
-    state_UCH: Tensor = _AugruFunction.apply(inputs_ULG, attention_UCL, weight_GH, bias_G)  # type: ignore[no-untyped-call]  # torch's
-    return state_UCH
-
-
-class _AugruFunction(torch.autograd.Function):
-    """The recurrence with its gradient by hand: one matrix product per step each way, not a dozen graph nodes."""
-
-    @staticmethod
-    def forward(ctx: Any, inputs_ULG: Tensor, attention_UCL: Tensor, weight_GH: Tensor, bias_G: Tensor) -> Tensor:  # noqa: ANN401  # autograd's untyped context
-        U, C, L = attention_UCL.shape
-        H = weight_GH.shape[1]
-        h = inputs_ULG.new_zeros(U, C, H)
-        steps = []
-        for t in range(L):
-            a = attention_UCL[:, :, t, None]
-            x = inputs_ULG[:, t, None, :]
-            g = nn.functional.linear(h, weight_GH, bias_G)
-            ru = torch.sigmoid(x[..., : 2 * H] + g[..., : 2 * H])
-            r, u = ru[..., :H], ru[..., H:]
-            c = torch.tanh(torch.addcmul(x[..., 2 * H :], r, g[..., 2 * H :]))
-            steps.append((h, ru, g[..., 2 * H :], c))
-            h = torch.addcmul(h, a * u, c - h)
-        ctx.save_for_backward(inputs_ULG, attention_UCL, weight_GH)
-        ctx.steps = steps
-        return h
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # noqa: ANN401  # autograd's untyped context
-        inputs_ULG, attention_UCL, weight_GH = ctx.saved_tensors
-        U, C, L = attention_UCL.shape
-        G, H = weight_GH.shape
-        dh = grads[0]
-        d_inputs = torch.empty_like(inputs_ULG)
-        d_attention = torch.empty_like(attention_UCL)
-        d_gates_LNG = inputs_ULG.new_empty(L, U * C, G)
-        h_LNH = inputs_ULG.new_empty(L, U * C, H)
-        for t in range(L - 1, -1, -1):
-            h, ru, gc, c = ctx.steps[t]
-            r, u = ru[..., :H], ru[..., H:]
-            a = attention_UCL[:, :, t, None]
-            push = dh * (c - h)  # gradient of u'
-            d_attention[:, :, t] = (push * u).sum(-1)
-            dc = dh * (a * u) * (1 - c * c)  # before the tanh
-            dr = dc * gc
-            dru = torch.cat([dr, push * a], dim=-1) * ru * (1 - ru)  # before the sigmoid
-            d_gates = torch.cat([dru, dc * r], dim=-1)
-            d_inputs[:, t, : 2 * H] = dru.sum(1)
-            d_inputs[:, t, 2 * H :] = dc.sum(1)
-            d_gates_LNG[t], h_LNH[t] = d_gates.flatten(0, 1), h.flatten(0, 1)
-            dh = torch.addcmul(dh, dh, a * u, value=-1) + d_gates @ weight_GH
-        d_weight = d_gates_LNG.flatten(0, 1).T @ h_LNH.flatten(0, 1)
-        return d_inputs, d_attention, d_weight, d_gates_LNG.sum((0, 1))
+    U, C, _ = attention_UCL.shape
+    if attention_UCL.shape[2] == 0:
+        return inputs_ULG.new_zeros(U, C, weight_GH.shape[1])
+    return gated_recurrence(inputs_ULG, attention_UCL, weight_GH, bias_G)[-1]

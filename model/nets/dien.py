@@ -29,7 +29,7 @@ class DienConfig:
     activation: Activation = "dice"
     pooling: Pooling = "mean"  # of the history that the head sees beside the attended one
     dropout: float = setting(0.0, low=0.0, high=0.9)
-    auxiliary: Literal["mlp", "dot"] = "mlp"  # mlp: the public code's 100-50-1; dot: the paper's inner product
+    auxiliary: Literal["dot", "mlp"] = "dot"  # dot: the paper's inner product; mlp: the public code's 100-50-1
     auxiliary_alpha: float = setting(0.5, low=0.0)  # weight of the auxiliary loss; 0 trains without it
 
 

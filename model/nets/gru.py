@@ -5,8 +5,9 @@ U users, L history, E width, H hidden, G = 3H gates.
 
 from collections.abc import Callable
 
-import torch
 from torch import Tensor, nn
+
+from model.nets.recurrence import gated_recurrence
 
 
 class Gru(nn.Module):
@@ -31,8 +32,8 @@ class Gru(nn.Module):
 def gru_recurrence(
     x_ULE: Tensor, weight_GE: Tensor, weight_GH: Tensor, input_bias_G: Tensor, hidden_bias_G: Tensor
 ) -> Tensor:
-    """torch's GRU on explicit weights, gates in its order (r, u, c): [U, L, E] -> [U, L, H]."""
-    start_1UH = x_ULE.new_zeros(1, x_ULE.shape[0], weight_GH.shape[1])
-    weights = [weight_GE, weight_GH, input_bias_G, hidden_bias_G]
-    state_ULH, _ = torch.gru(x_ULE, start_1UH, weights, True, 1, 0.0, False, False, True)
-    return state_ULH
+    """h <- (1 - u) h + u c as in the paper (eq. 2-5; torch's own GRU swaps u and 1 - u): [U, L, E] -> [U, L, H]."""
+    inputs_ULG = nn.functional.linear(x_ULE, weight_GE, input_bias_G)
+    always_U1L = x_ULE.new_ones(x_ULE.shape[0], 1, x_ULE.shape[1])
+    states_LU1H = gated_recurrence(inputs_ULG, always_U1L, weight_GH, hidden_bias_G)
+    return states_LU1H[:, :, 0].transpose(0, 1)
