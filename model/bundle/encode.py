@@ -19,6 +19,7 @@ from model.bundle.schema import FIRST_ID, PADDING, UNKNOWN, Feature, Schema, Sid
 from model.bundle.vocabulary import Ids, Vocabulary
 
 Tensors = dict[str, NDArray[np.generic]]
+SIDES: tuple[Side, ...] = ("user", "item", "context")
 Columns = Mapping[str, object]  # raw values by feature name, each a sequence or array of equal length
 
 # Standardised values beyond this are outliers or nonsense; clipping keeps one of them from saturating every score.
@@ -56,6 +57,7 @@ class Encoder:
         self.vocabularies = vocabularies
         self.scalings = scalings
         self.catalogue = catalogue
+        self._fields = {side: (schema.sparse(side), schema.dense(side)) for side in SIDES}
         self._item_names = [f.name for f in schema.sparse("item")]
         self._catalogue_index = Vocabulary(catalogue.ids)
         self._catalogue_sparse, self._catalogue_dense = self._encode_catalogue()
@@ -71,14 +73,15 @@ class Encoder:
         """Candidates. Features that are not given come from the catalogue by item id, else UNKNOWN or the mean."""
         item = self.schema.keys.item
         ids = as_ids(columns[item], feature=item)
-        at = self._catalogue_index.lookup(ids)  # row 1 of the encoded catalogue is "an item nobody told us about"
-        sparse, dense = self._catalogue_sparse[at], self._catalogue_dense[at]
-        for i, feature in enumerate(self.schema.sparse("item")):
-            if feature.name in columns:
-                sparse[:, i] = self._lookup(feature, columns[feature.name])
-        for i, feature in enumerate(self.schema.dense("item")):
-            if feature.name in columns:
-                dense[:, i] = self._scale(feature, columns[feature.name])
+        columns = {**columns, item: ids}
+        sparse_fields, dense_fields = self._fields["item"]
+        if all(feature.name in columns for feature in self.schema.item):
+            sparse, dense = self._sparse("item", columns, len(ids)), self._dense("item", columns, len(ids))
+        else:
+            at = self._catalogue_index.lookup(ids)  # row 1 of the encoded catalogue: an item nobody told us about
+            sparse, dense = self._catalogue_sparse[at], self._catalogue_dense[at]
+            self._fill(sparse, sparse_fields, columns)
+            self._fill_dense(dense, dense_fields, columns)
         out: Tensors = {}
         self._add(out, "item", sparse, dense)
         return out
@@ -107,26 +110,32 @@ class Encoder:
         return np.asarray((encoded["item_sparse"] == UNKNOWN).any(axis=1))
 
     def _add(self, out: Tensors, side: Side, sparse: Ids, dense: NDArray[np.float32]) -> None:
-        if self.schema.sparse(side):
+        if self._fields[side][0]:
             out[f"{side}_sparse"] = sparse
-        if self.schema.dense(side):
+        if self._fields[side][1]:
             out[f"{side}_dense"] = dense
 
     def _sparse(self, side: Side, columns: Columns, rows: int) -> Ids:
-        features = self.schema.sparse(side)
+        features = self._fields[side][0]
         out = np.full((rows, len(features)), UNKNOWN, dtype=np.int64)
-        for i, feature in enumerate(features):
-            if feature.name in columns:
-                out[:, i] = self._lookup(feature, columns[feature.name])
+        self._fill(out, features, columns)
         return out
 
     def _dense(self, side: Side, columns: Columns, rows: int) -> NDArray[np.float32]:
-        features = self.schema.dense(side)
+        features = self._fields[side][1]
         out = np.zeros((rows, len(features)), dtype=np.float32)
+        self._fill_dense(out, features, columns)
+        return out
+
+    def _fill(self, out: Ids, features: Sequence[Feature], columns: Columns) -> None:
+        for i, feature in enumerate(features):
+            if feature.name in columns:
+                out[:, i] = self._lookup(feature, columns[feature.name])
+
+    def _fill_dense(self, out: NDArray[np.float32], features: Sequence[Feature], columns: Columns) -> None:
         for i, feature in enumerate(features):
             if feature.name in columns:
                 out[:, i] = self._scale(feature, columns[feature.name])
-        return out
 
     def _lookup(self, feature: Feature, values: object) -> Ids:
         vocabulary = self.vocabularies[feature.name]
@@ -146,10 +155,12 @@ class Encoder:
         items = np.ascontiguousarray(behaviors["item"])
         if shares == keys.item:
             return self.vocabularies[shares].lookup(items)
+        given = np.ascontiguousarray(behaviors["category"])
+        if shares == keys.category and (given != NOT_GIVEN).all():
+            return self.vocabularies[shares].lookup(given)
         known: Ids = self._catalogue_sparse[self._catalogue_index.lookup(items), self._item_names.index(shares)]
         if shares != keys.category:
             return known
-        given = np.ascontiguousarray(behaviors["category"])
         return np.where(given == NOT_GIVEN, known, self.vocabularies[shares].lookup(given))
 
     def _encode_catalogue(self) -> tuple[Ids, NDArray[np.float32]]:
