@@ -190,7 +190,7 @@ def _clear_errors() -> Iterator[None]:
     """What the user can mend is one line on stderr and exit code 2, not a stack trace."""
     try:
         yield
-    except (ConfigError, EncodeError, BundleError, ExportError) as error:
+    except (ConfigError, EncodeError, BundleError, ExportError, OSError) as error:
         _errors.print(f"error: {error}", style="red", markup=False, soft_wrap=True)
         sys.exit(2)
 

@@ -12,7 +12,7 @@ _EPS = float(np.finfo(np.float32).eps)
 
 
 def auc(label: Floats, pctr: Floats) -> float:
-    """Chance that a random click outranks a random non-click, ties counting half; NaN with one class only or if a score is NaN."""
+    """Chance that a random click outranks a random non-click, ties counting half; NaN with one class or a NaN score."""
     order = np.argsort(pctr, kind="stable")
     ranked, clicked = pctr[order], label[order] > 0.5
     clicks = int(clicked.sum())

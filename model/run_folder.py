@@ -8,14 +8,19 @@ runs/<name>/config.json     the checked configuration, schema included
 """
 
 import dataclasses
+import io
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors.torch import load_file, save_file
+from safetensors import SafetensorError
+from safetensors.torch import load, save_file
 
 from model.bundle.encode import Encoder, Tensors
 from model.bundle.errors import ConfigError
@@ -74,22 +79,22 @@ def save_metrics(folder: Path, metrics: dict[str, Any]) -> None:
 
 def load_run(folder: Path) -> TrainedRun:
     """Read a run. Raises ConfigError naming the file that is missing or wrong."""
-    config = _read_json(folder / "config.json")
-    schema = schema_from_table(config["schema"], file=str(folder / "config.json"))
-    files = {str(p.relative_to(folder)): p.read_bytes() for p in sorted((folder / "vocab").iterdir())}
-    encoder = read_encoder(schema, files)
+    with _reading(folder / "config.json") as path:
+        config = json.loads(path.read_text())
+        schema = schema_from_table(config["schema"], file=str(path))
+    with _reading(folder / "vocab") as path:
+        files = {str(p.relative_to(folder)): p.read_bytes() for p in sorted(path.iterdir())}
+        encoder = read_encoder(schema, files)
+    with _reading(folder / PRIOR) as path:
+        prior = np.load(io.BytesIO(path.read_bytes()), allow_pickle=False)
     net = build_net(config["net"], schema, vocabulary_sizes(encoder), file=str(folder / "config.json"))
-    net.load_state_dict(load_file(folder / "weights.safetensors"))
-    with np.load(folder / "golden.npz", allow_pickle=False) as archive:
-        golden: Tensors = dict(archive)
-    return TrainedRun(
-        net=net.eval(),
-        encoder=encoder,
-        prior_ctr=np.load(folder / PRIOR, allow_pickle=False),
-        golden=golden,
-        config=config,
-        metrics=_read_json(folder / "metrics.json"),
-    )
+    with _reading(folder / "weights.safetensors") as path:
+        net.load_state_dict(load(path.read_bytes()))
+    with _reading(folder / "golden.npz") as path:
+        golden: Tensors = dict(np.load(io.BytesIO(path.read_bytes()), allow_pickle=False))
+    with _reading(folder / "metrics.json") as path:
+        metrics = json.loads(path.read_text())
+    return TrainedRun(net=net.eval(), encoder=encoder, prior_ctr=prior, golden=golden, config=config, metrics=metrics)
 
 
 def vocabulary_sizes(encoder: Encoder) -> dict[str, int]:
@@ -97,11 +102,13 @@ def vocabulary_sizes(encoder: Encoder) -> dict[str, int]:
     return {name: len(vocabulary) for name, vocabulary in encoder.vocabularies.items()}
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+@contextmanager
+def _reading(path: Path) -> Iterator[Path]:
+    """Whatever is wrong with a file, its name is told, in one line."""
     try:
-        table: dict[str, Any] = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise ConfigError(
-            file=str(path), key="(file)", found=str(error), allowed="a run of `ctr-model train`"
-        ) from error
-    return table
+        yield path
+    except ConfigError:
+        raise
+    except (OSError, ValueError, LookupError, RuntimeError, BadZipFile, SafetensorError) as error:
+        why = str(error).strip().partition("\n")[0]
+        raise ConfigError(file=str(path), key="(file)", found=why, allowed="a run of `ctr-model train`") from error

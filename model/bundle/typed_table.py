@@ -15,7 +15,10 @@ _NAMES: dict[object, str] = {int: "an integer", float: "a number", str: "a strin
 
 
 def setting(default: Any = dataclasses.MISSING, *, low: float | None = None, high: float | None = None) -> Any:  # noqa: ANN401
-    """A dataclass field whose value must lie in [low, high]; a float is finite in any case. `Any` as in `dataclasses.field`, whose twin it is."""
+    """A dataclass field whose value must lie in [low, high]; floats must be finite in any case.
+
+    `Any` as in `dataclasses.field`, whose twin it is.
+    """
     return dataclasses.field(default=default, metadata={"low": low, "high": high})
 
 
