@@ -55,7 +55,7 @@ def _gru(x_ULE: Any, weight_GE: Any, weight_GH: Any, input_bias_G: Any, hidden_b
     first, middle, third, end = (op.Constant(value_ints=[i * hidden]) for i in range(4))
 
     def reordered(gates: Any) -> Any:  # noqa: ANN401  # onnxscript values
-        """Our (r, u, c) as ONNX's (z, r, c), with the axis of directions; z = 1 - u, and 1 - sigmoid(x) = sigmoid(-x)."""
+        """Our (r, u, c) as ONNX's (z, r, c), with the axis of directions: z = 1 - u = sigmoid(-x)."""
         r, u, c = op.Slice(gates, first, middle), op.Slice(gates, middle, third), op.Slice(gates, third, end)
         return op.Unsqueeze(op.Concat(op.Neg(u), r, c, axis=0), one)
 

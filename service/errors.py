@@ -12,7 +12,6 @@ ServiceError                 status  error_type
 Routing adds 404 `not_found` and 405 `method_not_allowed`; anything unexpected is a 500 `internal_error` without
 detail. Every message is safe to show: it never quotes a stack, a secret, or more than 80 characters of the input.
 """
-# ruff: noqa: N818  # the names say what happened (STYLE E: Overloaded), and every one of them is an error
 
 
 class ServiceError(Exception):

@@ -22,10 +22,13 @@ NETS: Mapping[str, tuple[type, type]] = {
 def check_net_table(table: Mapping[str, object], *, file: str) -> NetConfig:
     """The typed configuration of `{"kind": ..., ...}`. Raises ConfigError naming `file` and the key at fault."""
     kind = table.get("kind")
-    if kind not in NETS:
+    if not isinstance(kind, str) or kind not in NETS:
         raise ConfigError(file=file, key="net.kind", found=kind, allowed="one of " + ", ".join(NETS))
     settings = {name: value for name, value in table.items() if name != "kind"}
-    config: NetConfig = from_table(NETS[str(kind)][0], settings, file=file, key="net")
+    config: NetConfig = from_table(NETS[kind][0], settings, file=file, key="net")
+    for name, sizes in vars(config).items():
+        if isinstance(sizes, tuple) and (not sizes or min(sizes) < 1):
+            raise ConfigError(file=file, key=f"net.{name}", found=list(sizes), allowed="layer sizes, one or more, >= 1")
     return config
 
 
