@@ -17,10 +17,11 @@ from model.nets.augru import Augru
 from model.nets.dien import Dien
 from model.nets.din import Din
 from model.nets.embedding import mask_from_length, pool_history
+from model.recurrent_onnx import gru_op, translation_table
 
 
 class NaiveNet(nn.Module):
-    """DIN or DIEN over rows: `user_sparse` [N, F], `history` [N, L, F], `history_len` [N], `item_sparse` [N, F] -> pCTR [N]."""
+    """DIN or DIEN over rows: user_sparse [N, F], history [N, L, F], history_len [N], item_sparse [N, F] -> pCTR [N]."""
 
     def __init__(self, net: Din | Dien) -> None:
         super().__init__()
@@ -38,7 +39,7 @@ class NaiveNet(nn.Module):
         target_NE = embedding.target({"item_sparse": item_sparse})
         mask_NL = mask_from_length(history, history_len)
         pooled_NE = pool_history(history_NLE, mask_NL, net.pooling)
-        keys_NLE = net.extractor(history_NLE) if isinstance(net, Dien) else history_NLE
+        keys_NLE = _gru(net, history_NLE) if isinstance(net, Dien) else history_NLE
         weight_NL = self._attention(target_NE, keys_NLE, mask_NL)
         if isinstance(net, Dien):
             read_NE = _augru(net.evolution, keys_NLE, weight_NL)
@@ -75,6 +76,7 @@ def export_naive(net: Din | Dien, *, history: int, fields: int) -> bytes:
             dynamic_shapes=tuple({0: rows} for _ in example),
             input_names=["user_sparse", "history", "history_len", "item_sparse"],
             output_names=["pctr"],
+            custom_translation_table=translation_table(),
             opset_version=20,
             verbose=False,
         )
@@ -93,6 +95,11 @@ def _concatenated_layer(attention: TargetAttention) -> nn.Linear:
         layer.weight.copy_(torch.cat(blocks).T)
         layer.bias.copy_(attention.bias)
     return layer
+
+
+def _gru(net: Dien, history_NLE: Tensor) -> Tensor:
+    gru = net.extractor
+    return gru_op(history_NLE, gru.input_weight, gru.hidden_weight, gru.input_bias, gru.hidden_bias)
 
 
 def _augru(augru: Augru, interest_NLH: Tensor, weight_NL: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""`base`: sum pooling of the history, no attention (DIN, section 4.2, "BaseModel").
+"""`base`: the pooled history, no attention (DIN, section 4.2, "BaseModel").
 
 U users, C candidates, L history, E width of one behavior.
 """
