@@ -136,6 +136,8 @@ def read_encoder(schema: Schema, files: Mapping[str, bytes]) -> Encoder:
     vocabularies = {name: _read_vocabulary(files, _vocabulary_path(name)) for name in names}
     scalings = {n: Scaling(mean=float(v[0]), std=float(v[1])) for n, v in _arrays(files, SCALINGS).items()}
     stored = _arrays(files, CATALOGUE)
+    if "ids" not in stored:
+        raise BundleError(CATALOGUE, "has no item ids")
     columns = {name.removeprefix("column."): column for name, column in stored.items() if name != "ids"}
     catalogue = Catalogue(ids=stored["ids"].astype(np.int64, copy=False), columns=columns)
     return Encoder(schema, vocabularies, scalings=scalings, catalogue=catalogue)
@@ -183,6 +185,8 @@ def _array(files: Mapping[str, bytes], name: str) -> NDArray[np.generic]:
 
 
 def _arrays(files: Mapping[str, bytes], name: str) -> Tensors:
+    if name not in files:
+        raise BundleError(name, "not listed in the manifest")
     try:
         with np.load(io.BytesIO(files[name]), allow_pickle=False) as archive:
             return {key: archive[key] for key in archive.files}
