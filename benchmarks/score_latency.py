@@ -14,14 +14,15 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-import httpx
 import numpy as np
 import onnxruntime
 
 from benchmarks.naive import export_naive
+from benchmarks.raw_client import RawClient
 from benchmarks.sized import CATEGORIES, HISTORY, ITEMS, USER, sized_bundle
 from benchmarks.subprocess_service import serving
 from model.bundle.encode import Tensors
@@ -44,11 +45,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=25, help="runs of each graph")
     parser.add_argument("--requests", type=int, default=400, help="requests per candidate count")
+    parser.add_argument("--service-only", action="store_true", help="leave out the comparison of graphs")
     options = parser.parse_args()
     metrics: dict[str, float] = {}
     with tempfile.TemporaryDirectory() as folder:
         for kind in ("din", "dien"):
+            if options.service_only and kind != "din":
+                continue
             path, net = sized_bundle(Path(folder) / kind, kind)
+            if options.service_only:
+                continue
             naive = _session(export_naive(net, history=HISTORY, fields=2))
             metrics |= compare(kind, read_bundle(path), naive, repeats=options.repeats)
         metrics |= outside_compute(Path(folder) / "din" / "v1", requests=options.requests)
@@ -89,10 +95,10 @@ def outside_compute(bundle: Path, *, requests: int) -> dict[str, float]:
     metrics = {}
     with EmbeddedRedis() as redis:
         asyncio.run(_load(redis.url))
-        with serving(bundle, redis.url) as url, httpx.Client(base_url=url) as client:
+        with serving(bundle, redis.url) as url, closing(RawClient(url)) as client:
             for count in COUNTS:
-                body = _body(count)
-                answers = [_timed(client, body) for _ in range(requests + 50)][50:]
+                request = client.request("/score", _body(count))
+                answers = [_timed(client, request) for _ in range(requests + 50)][50:]
                 inside = sorted(a["total"] - a["compute"] for a in answers)
                 seen = sorted(a["client"] - a["compute"] for a in answers)
                 phases = {p: statistics.median(a[p] for a in answers) for p in answers[0]}
@@ -142,15 +148,15 @@ def _body(count: int) -> bytes:
     rng = np.random.default_rng(count)
     items, categories = rng.integers(1, ITEMS, count).tolist(), rng.integers(1, CATEGORIES, count).tolist()
     candidates = [{"item_id": i, "cate_id": c} for i, c in zip(items, categories, strict=True)]
-    return json.dumps({"user_id": USER, "user": {"user_id": USER}, "candidates": candidates}).encode()
+    return json.dumps({"user_id": USER, "candidates": candidates}).encode()
 
 
-def _timed(client: httpx.Client, body: bytes) -> dict[str, float]:
+def _timed(client: RawClient, request: bytes) -> dict[str, float]:
     began = time.perf_counter()
-    answer = client.post("/score", content=body, headers={"Content-Type": "application/json"})
+    status, answer = client.send(request)
     seen = (time.perf_counter() - began) * 1e3
-    answer.raise_for_status()
-    read: dict[str, Any] = answer.json()
+    read: dict[str, Any] = json.loads(answer)
+    assert status == 200, answer
     assert read["degraded"] == "none", "the service did not reach the store in time"
     assert read["history_len"] == HISTORY, "the service read another history"
     return {**read["timings_ms"], "client": seen}
