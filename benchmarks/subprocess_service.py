@@ -27,7 +27,8 @@ def serving(bundle: Path, store: str, **settings: object) -> Iterator[str]:
         "store_timeout_ms": 200,
         **settings,
     }
-    environ = {**os.environ, **{f"CTR_{name.upper()}": str(value) for name, value in given.items()}}
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("CTR_")}
+    environ = {**inherited, **{f"CTR_{name.upper()}": str(value) for name, value in given.items()}}
     process = subprocess.Popen([Path(sys.executable).with_name("ctr-service"), "serve"], env=environ)
     try:
         _wait(f"http://127.0.0.1:{port}/readyz", process)

@@ -4,6 +4,7 @@ The offline half runs as the `ctr-model` commands that a user would type; they a
 """
 
 import asyncio
+import socket
 import subprocess
 import sys
 import threading
@@ -89,7 +90,14 @@ def _load(store: BehaviorStore | str, console: Console, *, where: str) -> None:
 
 
 def _port(i: int) -> int:
-    return Settings().port + i
+    """The usual port and the one above it, or a free one where they are taken."""
+    with socket.socket() as tried:
+        try:
+            tried.bind((Settings().host, Settings().port + i))
+        except OSError:
+            tried.bind((Settings().host, 0))
+        port: int = tried.getsockname()[1]
+    return port
 
 
 @contextmanager
