@@ -165,7 +165,7 @@ def _table(body: Mapping[str, Any], answers: Mapping[str, dict[str, Any]]) -> Ta
     told = ", ".join(f"{item} (category {cate})" for item, cate in newest.select("item_id", "cate_id").iter_rows())
     categories = dict(pl.read_parquet(WORK / "log" / "items.parquet").select("item_id", "cate_id").iter_rows())
     title = f"user {body['user_id']}: {din['history_len']} behaviors, the newest {told}"
-    table = Table("rank", "item", "category", "DIN pCTR", "DIEN pCTR", "DIEN rank", "status", title=title)
+    table = Table("rank", "item", "category", "DIN", "DIEN", "DIEN rank", "status", title=f"pCTR for {title}")
     other = {row["item_id"]: row for row in dien["scores"]}
     for row in sorted(din["scores"], key=lambda row: row["rank"]):
         item, second = row["item_id"], other[row["item_id"]]
