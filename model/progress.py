@@ -15,11 +15,11 @@ class TrainingBar:
     def __init__(self, console: Console, *, epochs: int) -> None:
         columns: list[ProgressColumn] = [
             TextColumn("epoch {task.fields[epoch]}/{task.fields[epochs]}"),
-            BarColumn(),
+            BarColumn(bar_width=10),
             TaskProgressColumn(),
-            TextColumn("loss {task.fields[loss]:.4f}  valid AUC {task.fields[auc]:.4f}"),
-            TextColumn("{task.fields[speed]:,.0f} samples/s  at most"),
-            TimeRemainingColumn(),
+            TextColumn("loss {task.fields[loss]:.4f} AUC {task.fields[auc]:.4f}"),
+            TextColumn("{task.fields[speed]:,.0f} samples/s ETA"),
+            TimeRemainingColumn(compact=True),
         ]
         self._progress = Progress(*columns, console=console)
         self._epochs = epochs
