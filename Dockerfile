@@ -3,8 +3,9 @@
 #   docker build --target trainer -t ctr-scorer:trainer .
 # Where the package index would give the CUDA build of torch, name one with the CPU build:
 #   docker build --target trainer --build-arg PIP_EXTRA_INDEX_URL=... .
-# Run so far: both through docker-compose.yml with a log of 200 users, on stand-in base images of the same names.
-# Not run yet: the public base images, the build argument. Not hardened yet: versions and base images are not pinned.
+# Run so far, on stand-in base images of the same names: `service` as it is here, and docker-compose.yml with a log of 200
+# users, for which the last layers of `trainer` were a stand-in. Not run yet: `trainer` as it is here (its stages were
+# reordered since), the public base images, the build argument. Not hardened yet: versions and base images are not pinned.
 
 FROM python:3.11-slim-bookworm AS base
 ENV PYTHONUNBUFFERED=1 PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
