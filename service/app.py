@@ -45,7 +45,7 @@ def create_app(
     """
     log = log or json_log(settings.log_level)
     metrics = Metrics(_registry(), slo_s=settings.slo_s, routes=ROUTES)
-    threads = settings.workers or usable_cpus(len(os.sched_getaffinity(0)))
+    threads = settings.threads or usable_cpus(len(os.sched_getaffinity(0)))
     workers = Workers(threads, budget_rows=settings.queue_rows, clock=clock)
     store = store or make_store(settings)
     serving = Serving(settings, store=store, workers=workers, clock=clock)

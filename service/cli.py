@@ -32,10 +32,10 @@ def serve(
     store: StoreFlag = None,
     host: Annotated[str | None, typer.Option(help="Address to listen on; CTR_HOST.")] = None,
     port: Annotated[int | None, typer.Option(help="Port to listen on; CTR_PORT.")] = None,
-    workers: Annotated[int | None, typer.Option(help="Compute threads; CTR_WORKERS.")] = None,
+    threads: Annotated[int | None, typer.Option(help="Compute threads; CTR_THREADS.")] = None,
 ) -> None:
     """Serve POST /score until SIGTERM. Every setting is also an environment variable, CTR_...; flags win."""
-    settings = _settings(bundle=bundle, store=store, host=host, port=port, workers=workers)
+    settings = _settings(bundle=bundle, store=store, host=host, port=port, threads=threads)
     log = json_log(settings.log_level)
     redirect_stdlib(log, settings.log_level)
     try:

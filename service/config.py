@@ -42,7 +42,7 @@ class Settings(BaseSettings):
     max_deadline_ms: float = Field(10_000, gt=0, le=60_000, description="A longer X-Deadline-Ms counts as this.")
     max_candidates: int = Field(2000, ge=1, le=100_000, description="Candidates per request; more are refused (413).")
     max_body_bytes: int = Field(2 * 1024**2, ge=1024, description="Largest body; a larger one is refused (413).")
-    workers: int = Field(
+    threads: int = Field(
         0, ge=0, le=256, description="Compute threads of one core each; 0: as many as the container may use CPUs."
     )
     queue_rows: int = Field(

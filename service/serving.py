@@ -14,7 +14,7 @@ from service.loader import Loaded, Runtimes, load
 from service.metrics import Metrics
 from service.scoring.scorer import Scorer, ScorerOptions
 from service.scoring.workers import Clock, Workers
-from service.stores.base import BehaviorStore
+from service.stores.base import BehaviorStore, UserId
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +44,10 @@ class Serving:
         if not self.workers.alive:
             raise NotReady("a compute worker died")
         return self._served
+
+    def route(self, user_id: UserId) -> Served:
+        """What serves this user. Raises NotReady."""
+        return self.current()
 
     async def load(self, runtimes: Runtimes, *, metrics: Metrics, log: FilteringBoundLogger) -> None:
         """Load the configured bundle in a thread. A bundle that is refused leaves the reason for /readyz."""

@@ -32,7 +32,6 @@ class Parsed:
 
     request: ScoreRequest
     item_ids: Ids
-    request_id: str | None
     top_k: int | None
 
 
@@ -51,9 +50,8 @@ class ScoreParser:
         self._user: Fields = users
         self._behavior: Fields = {keys.item: "id", **({keys.category: "id"} if keys.category else {}), _TIME: "id"}
 
-    def parse(self, raw: bytes, *, deadline: float) -> Parsed:
-        """Read one body. Raises InvalidRequest or TooLarge."""
-        body = _envelope(raw)
+    def parse(self, body: ScoreBody, *, deadline: float) -> Parsed:
+        """Check what the envelope left open. Raises InvalidRequest or TooLarge."""
         if body.explain:
             raise InvalidRequest("explain: found true, allowed: false; explanations are not available in this bundle")
         columns = to_columns(body.candidates, self._item, key=self._keys.item, where="candidates")
@@ -71,7 +69,7 @@ class ScoreParser:
             history=None if body.history is None else self._history(body.history),
             deadline=deadline,
         )
-        return Parsed(request=request, item_ids=item_ids, request_id=body.request_id, top_k=body.top_k)
+        return Parsed(request=request, item_ids=item_ids, top_k=body.top_k)
 
     def _check_count(self, count: int) -> None:
         if count == 0:
@@ -90,7 +88,8 @@ class ScoreParser:
         return behaviors if time is None else behaviors[np.argsort(time, kind="stable")]
 
 
-def _envelope(raw: bytes) -> ScoreBody:
+def read_envelope(raw: bytes) -> ScoreBody:
+    """Who asks and what for, candidates unread, before a bundle is chosen. Raises InvalidRequest."""
     try:
         value = orjson.loads(raw)
     except orjson.JSONDecodeError as error:

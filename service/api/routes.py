@@ -11,7 +11,7 @@ from service.api.body import deadline_s, read_body, unless_gone
 from service.api.exchange import Exchange, exchange_of
 from service.api.observe import SCORE_PATH
 from service.api.openapi import SCORE_REQUEST, SCORE_RESPONSES, refusals
-from service.api.parse import Parsed
+from service.api.parse import Parsed, read_envelope
 from service.api.render import render_scored
 from service.config import Settings
 from service.errors import NotReady
@@ -49,14 +49,16 @@ class Routes:
     async def score(self, request: Request) -> Response:
         """Predicted click probability of every candidate for one user, and its rank."""
         exchange = exchange_of(request.scope)
-        served = self._serving.current()
-        exchange.bundle_version = served.loaded.manifest.version
+        self._serving.current()  # before the body: a service that cannot answer should not read
         settings = self._settings
         granted = deadline_s(request.scope, default_ms=settings.deadline_ms, max_ms=settings.max_deadline_ms)
         raw = await read_body(request.scope, request.receive, limit=settings.max_body_bytes, timeout_s=granted)
         received = self._clock()
-        parsed = served.parser.parse(raw, deadline=exchange.started + granted)
-        exchange.request_id = parsed.request_id or exchange.request_id
+        body = read_envelope(raw)
+        exchange.request_id = body.request_id or exchange.request_id
+        served = self._serving.route(body.user_id)
+        exchange.bundle_version = served.loaded.manifest.version
+        parsed = served.parser.parse(body, deadline=exchange.started + granted)
         exchange.candidates = parsed.request.count
         exchange.phases["parse"] = self._clock() - received
         scored = await unless_gone(request.receive, served.scorer.score(parsed.request))

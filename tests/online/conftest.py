@@ -70,7 +70,7 @@ def serve(bundle_path: Path) -> Serve:
         runtimes: Runtimes = RUNTIMES,
         **settings: object,
     ) -> AsyncIterator[httpx.AsyncClient]:
-        chosen = Settings(**{"bundle": str(bundle_path), "store": "memory://", "workers": 2, **settings})
+        chosen = Settings(**{"bundle": str(bundle_path), "store": "memory://", "threads": 2, **settings})
         app = create_app(
             chosen, store=store, log=json_log(chosen.log_level, sink=log or io.BytesIO()), runtimes=runtimes
         )

@@ -17,10 +17,10 @@ def run(*args: str, **environ: str):
 
 def test_wrong_settings_are_one_line_each():
     """Every problem is printed, and nothing is served."""
-    result = run("serve", "--workers", "-1", CTR_PORT="http")
+    result = run("serve", "--threads", "-1", CTR_PORT="http")
 
     assert result.exit_code == 2
-    assert sorted(line.split(":")[0] for line in result.stderr.splitlines()) == ["CTR_PORT", "CTR_WORKERS"]
+    assert sorted(line.split(":")[0] for line in result.stderr.splitlines()) == ["CTR_PORT", "CTR_THREADS"]
 
 
 def test_a_store_that_cannot_be_a_url_is_named():

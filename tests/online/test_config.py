@@ -38,10 +38,10 @@ def test_an_unknown_key_is_named():
 
 def test_every_wrong_value_is_named():
     """All problems come at once, one line each, with what was found."""
-    found = problems({"CTR_PORT": "http", "CTR_DEADLINE_MS": "0", "CTR_LOG_LEVEL": "loud"}, workers=-1)
+    found = problems({"CTR_PORT": "http", "CTR_DEADLINE_MS": "0", "CTR_LOG_LEVEL": "loud"}, threads=-1)
 
     keys = sorted(line.split(":")[0] for line in found)
-    assert keys == ["CTR_DEADLINE_MS", "CTR_LOG_LEVEL", "CTR_PORT", "CTR_WORKERS"]
+    assert keys == ["CTR_DEADLINE_MS", "CTR_LOG_LEVEL", "CTR_PORT", "CTR_THREADS"]
     assert any("found 'http'" in line for line in found)
 
 

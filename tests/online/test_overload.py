@@ -87,7 +87,7 @@ async def test_beyond_the_row_budget_requests_are_refused_at_once(serve_fake, ru
 
 async def test_a_deadline_covers_queue_and_compute(serve_fake, runtime):
     """Computing or waiting past X-Deadline-Ms is a 504, soon after; what still waited is not computed."""
-    async with serve_fake(workers=1, deadline_ms=5000) as client:
+    async with serve_fake(threads=1, deadline_ms=5000) as client:
         loaded = runtime.scored
         runtime.gate.clear()
         first = asyncio.create_task(client.post("/score", json=GOOD))
@@ -176,7 +176,7 @@ async def test_a_dead_worker_fails_readiness_but_not_liveness(serve_fake, runtim
 
 async def test_the_work_of_a_caller_who_has_gone_is_dropped(serve_fake, runtime):
     """A caller who disconnects while waiting frees its rows at once and is not computed."""
-    async with serve_fake(workers=1, deadline_ms=5000) as client:
+    async with serve_fake(threads=1, deadline_ms=5000) as client:
         loaded = runtime.scored
         runtime.gate.clear()
         first = asyncio.create_task(client.post("/score", json=GOOD))
