@@ -13,7 +13,8 @@ from rich.console import Console
 from rich.table import Table
 
 from model.bundle.errors import BundleError, ConfigError, EncodeError
-from model.bundle.folder import read_bundle, write_pointer
+from model.bundle.folder import read_bundle
+from model.bundle.pointers import STABLE, write_pointer
 from model.config import RunConfig, read_config
 from model.data.batches import encode_split
 from model.data.log import Log, read_log, write_task
@@ -97,7 +98,7 @@ def export(
     with _clear_errors():
         path = publish(load_run(run), out, version=stamp, code_version=_code_version())
         if stable:
-            write_pointer(out, "stable", stamp)
+            write_pointer(out, STABLE, stamp)
     _console.print(f"parity gate passed; wrote {path}" + (" (stable)" if stable else ""))
 
 

@@ -1,12 +1,11 @@
 """A bundle on disk: written once, renamed into place, verified byte by byte on every read.
 
 bundles/<name>/<version>/manifest.json user.onnx candidate.onnx golden.npz vocab/...
-bundles/<name>/stable            a pointer: a file whose text is a version
+bundles/<name>/stable            a pointer: a file whose text is a version (pointers.py)
 """
 
 import hashlib
 import io
-import os
 import re
 import shutil
 import tempfile
@@ -20,10 +19,10 @@ from numpy.typing import NDArray
 from model.bundle.encode import Catalogue, Encoder, Scaling, Tensors
 from model.bundle.errors import BundleError
 from model.bundle.manifest import MANIFEST, Manifest, manifest_from_bytes
+from model.bundle.pointers import STABLE, read_pointer
 from model.bundle.schema import Schema
 from model.bundle.vocabulary import Vocabulary
 
-POINTERS = ("stable", "canary")
 GOLDEN = "golden.npz"
 PRIOR = "vocab/prior_ctr.npy"
 CATALOGUE = "vocab/catalogue.npz"
@@ -96,24 +95,12 @@ def resolve(path: Path) -> Path:
     """The version folder that `path` is, or that its `stable` pointer names, or that `path` names as a pointer."""
     if (path / MANIFEST).is_file():
         return path
-    pointer = path / "stable" if path.is_dir() else path
+    pointer = path / STABLE if path.is_dir() else path
     if not pointer.is_file():
         raise BundleError(str(path / MANIFEST), "not found, and there is no `stable` pointer either")
-    version = pointer.read_text().strip()
-    if not _SAFE_PATH.fullmatch(version) or "/" in version:
-        raise BundleError(str(pointer), f"does not name a version: {version[:80]!r}")
+    version = read_pointer(pointer.parent, pointer.name)
+    assert version is not None  # it is a file
     return pointer.parent / version
-
-
-def write_pointer(root: Path, pointer: str, version: str) -> None:
-    """Point `stable` or `canary` at `version`, atomically."""
-    if pointer not in POINTERS:
-        raise BundleError(str(root / pointer), f"not a pointer, allowed: {', '.join(POINTERS)}")
-    if not (root / version / MANIFEST).is_file():
-        raise BundleError(str(root / version / MANIFEST), "not found, so nothing can point to it")
-    temporary = root / f".{pointer}.{os.getpid()}"
-    temporary.write_text(version + "\n")
-    temporary.replace(root / pointer)
 
 
 def to_npy(array: NDArray[np.generic]) -> bytes:

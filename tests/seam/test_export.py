@@ -12,8 +12,9 @@ import pytest
 import torch
 
 from model.bundle.errors import BundleError
-from model.bundle.folder import Bundle, read_bundle, resolve, write_bundle, write_pointer
+from model.bundle.folder import Bundle, read_bundle, resolve, write_bundle
 from model.bundle.manifest import MANIFEST
+from model.bundle.pointers import write_pointer
 from model.export import ExportedHalves, ExportError, check_parity, eager_pctr, refuse_frozen
 from model.nets import build_net
 from model.publish import publish
