@@ -1,6 +1,6 @@
 """The composition root: settings in, a FastAPI app out. Everything is constructed here and passed on.
 
-    Settings -> store, workers, metrics, log -> Serving -> Routes -> Observe
+    Settings -> store, engine, metrics, log -> Serving -> Routes -> Observe
 
 At start-up the bundle loads in the background, so that /livez answers at once and /readyz says how far we are.
 """
@@ -10,6 +10,7 @@ import os
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from importlib.metadata import version
 
 from fastapi import FastAPI
@@ -20,50 +21,67 @@ from service.api.answers import answer_errors
 from service.api.observe import Observe
 from service.api.routes import ROUTES, Routes, make_router
 from service.config import Settings
-from service.loader import RUNTIMES, Runtimes
+from service.loader import Runtimes
 from service.logs import json_log
 from service.metrics import Metrics
+from service.process import Place, Process
+from service.runtimes.choice import choose_runtime
 from service.runtimes.cpu_limit import usable_cpus
-from service.scoring.workers import Clock, Workers
+from service.scoring.batching import BatchQueue
+from service.scoring.engine import Clock, Engine
 from service.serving import Serving
+from service.shared_metrics import merged
 from service.stores.base import BehaviorStore
 from service.stores.memory import MemoryStore
 from service.stores.redis import RedisStore
+from service.vitals import Vitals
 
 
-def create_app(
+def create_app(  # noqa: PLR0913  # the composition root: whatever a test or a server replaces is a parameter
     settings: Settings,
     *,
     store: BehaviorStore | None = None,
     log: FilteringBoundLogger | None = None,
-    runtimes: Runtimes = RUNTIMES,
+    runtimes: Runtimes | None = None,
     clock: Clock = time.monotonic,
+    process: Process | None = None,
 ) -> FastAPI:
     """The service. `store` replaces the one that the settings name; the app closes either when it ends.
 
     Raises ValueError if the store's URL cannot be read.
     """
     log = log or json_log(settings.log_level)
-    metrics = Metrics(_registry(), slo_s=settings.slo_s, routes=ROUTES)
-    threads = settings.threads or usable_cpus(len(os.sched_getaffinity(0)))
-    workers = Workers(threads, budget_rows=settings.queue_rows, clock=clock)
+    process = process or Process()
+    metrics = _metrics(settings, process.place)
+    threads = settings.threads or max(1, usable_cpus(len(os.sched_getaffinity(0))) // settings.workers)
+    queue = BatchQueue(threads=threads, budget_rows=settings.queue_rows, max_wait_s=settings.queue_ms / 1e3)
+    engine = Engine(queue, threads=threads, clock=clock, on_crash=metrics.thread_crashes.inc)
     store = store or make_store(settings)
-    serving = Serving(settings, store=store, workers=workers, clock=clock)
+    serving = Serving(settings, store=store, engine=engine, clock=clock)
+    vitals = Vitals(serving, process, metrics=metrics)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        workers.start()
-        loading = asyncio.create_task(serving.load(runtimes, metrics=metrics, log=log))
+        engine.start()
+        loading = asyncio.create_task(serving.load(runtimes or make_runtimes(settings), metrics=metrics, log=log))
+        refreshing = asyncio.create_task(vitals.keep_fresh())
+        await vitals.may_listen()
         yield
         loading.cancel()
-        await asyncio.to_thread(workers.close)
+        refreshing.cancel()
+        await asyncio.to_thread(engine.close)
         await store.close()
 
     app = FastAPI(title="CTR Scorer", version=version("ctr-scorer"), lifespan=lifespan)
-    app.include_router(make_router(Routes(serving, settings, metrics=metrics, clock=clock)))
-    app.add_middleware(Observe, metrics=metrics, log=log, clock=clock)
+    app.include_router(make_router(Routes(serving, settings, metrics=metrics, clock=clock, vitals=vitals)))
+    app.add_middleware(Observe, metrics=metrics, log=log, clock=clock, drain=process.drain)
     answer_errors(app, log)
     return app
+
+
+def make_runtimes(settings: Settings) -> Runtimes:
+    """How a bundle of each format is executed, as the settings say."""
+    return {"onnx": partial(choose_runtime, choice=settings.runtime)}
 
 
 def make_store(settings: Settings) -> BehaviorStore:
@@ -78,9 +96,12 @@ def make_store(settings: Settings) -> BehaviorStore:
     )
 
 
-def _registry() -> CollectorRegistry:
-    """Our metrics beside those of the process: memory, CPU, open files, garbage collections."""
+def _metrics(settings: Settings, place: Place | None) -> Metrics:
+    """Our metrics beside those of the process: memory, CPU, open files; of one process also garbage collections."""
     registry = CollectorRegistry()
+    if place is not None:
+        shown = merged(place.metrics)
+        return Metrics(registry, slo_s=settings.slo_s, routes=ROUTES, shown=shown)
     for collector in (ProcessCollector, PlatformCollector, GCCollector):
         collector(registry=registry)
-    return registry
+    return Metrics(registry, slo_s=settings.slo_s, routes=ROUTES)

@@ -42,16 +42,51 @@ class Settings(BaseSettings):
     max_deadline_ms: float = Field(10_000, gt=0, le=60_000, description="A longer X-Deadline-Ms counts as this.")
     max_candidates: int = Field(2000, ge=1, le=100_000, description="Candidates per request; more are refused (413).")
     max_body_bytes: int = Field(2 * 1024**2, ge=1024, description="Largest body; a larger one is refused (413).")
+    workers: int = Field(
+        1, ge=1, le=256, description="Serving processes behind the one port; most services need one (ADR 6)."
+    )
     threads: int = Field(
-        0, ge=0, le=256, description="Compute threads of one core each; 0: as many as the container may use CPUs."
+        0,
+        ge=0,
+        le=256,
+        description="Compute threads of each process, of one core each; 0: the processes share the CPUs that the "
+        "container may use.",
+    )
+    runtime: Literal["auto", "onnx", "native"] = Field(
+        "auto",
+        description="What computes candidates: `native` is the compiled kernel, refused where it is not built; `auto` "
+        "takes it where it can.",
     )
     queue_rows: int = Field(
         10_000, ge=1, description="Candidate rows scored or waiting at once; requests beyond are refused (429)."
     )
+    queue_ms: float = Field(
+        60,
+        gt=0,
+        le=60_000,
+        description="Longest expected wait for a compute thread; requests beyond are refused (429).",
+    )
+    allow_prior: bool = Field(
+        False,
+        description="Answer from the items' click rates in training, `degraded: prior`, instead of a 429 or a 504.",
+    )
+    state_cache_mb: int = Field(
+        64,
+        ge=0,
+        le=65_536,
+        description="Memory for states of the user half, kept for users who come back unchanged; 0: none.",
+    )
     slo_s: float = Field(0.03, gt=0, lt=10, description="The latency promised, in seconds: an edge of the histograms.")
     host: str = Field("127.0.0.1", description="Address to listen on; 0.0.0.0 in a container.")
     port: int = Field(8080, ge=0, le=65_535, description="Port to listen on; 0 takes a free one.")
-    drain_s: int = Field(20, ge=0, description="On SIGTERM, the longest wait for requests in flight, in seconds.")
+    drain_delay_s: float = Field(
+        0,
+        ge=0,
+        le=600,
+        description="On SIGTERM, seconds in which the service is not ready but still listens, so that load balancers "
+        "notice.",
+    )
+    drain_s: int = Field(20, ge=0, description="After that, the longest wait for requests in flight, in seconds.")
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="Lowest level logged; `warning` turns the access log off."
     )
@@ -67,6 +102,8 @@ class Settings(BaseSettings):
     def _consistent(self) -> Self:
         if self.queue_rows < self.max_candidates:
             raise ValueError(f"{PREFIX}QUEUE_ROWS must be at least {PREFIX}MAX_CANDIDATES")
+        if self.workers > 1 and self.store.startswith("memory://"):
+            raise ValueError(f"{PREFIX}WORKERS must be 1 with {PREFIX}STORE=memory://, which no two processes share")
         return self
 
     @classmethod

@@ -14,6 +14,9 @@ detail. Every message is safe to show: it never quotes a stack, a secret, or mor
 """
 
 
+_LONGEST_RETRY_S = 60
+
+
 class ServiceError(Exception):
     """A refusal. The message goes to the caller."""
 
@@ -37,11 +40,14 @@ class TooLarge(ServiceError):
 
 
 class Overloaded(ServiceError):
-    """The row budget is spent. Refused at the door, before store and compute."""
+    """No room, or no hope to keep the deadline. Refused at the door, before store and compute."""
 
     status = 429
     error_type = "overloaded"
-    retry_after_s = 1
+
+    def __init__(self, message: str, *, retry_after_s: int = 1) -> None:
+        super().__init__(message)
+        self.retry_after_s = min(max(retry_after_s, 1), _LONGEST_RETRY_S)
 
 
 class NotReady(ServiceError):

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 PHASES = ("parse", "store", "encode", "queue", "compute", "render", "total")
-DEGRADED = ("none", "history")
+DEGRADED = ("none", "history", "prior")
 OTHER_ROUTE = "other"  # unknown paths: a label must not be the caller's to choose
 _PHASE_EDGES = (0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.015, 0.02, 0.025, 0.04, 0.05, 0.075, 0.1, 0.2, 0.5, 1, 2)
 _CANDIDATE_EDGES = (1, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000)
@@ -14,9 +14,21 @@ _CANDIDATE_EDGES = (1, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000)
 class Metrics:
     """Counts and times what the service does. Label children are made once, so that recording stays cheap."""
 
-    def __init__(self, registry: CollectorRegistry, *, slo_s: float, routes: tuple[str, ...]) -> None:
-        """`slo_s` becomes an edge of the time histogram, so that "within the promise" is a bucket, not a guess."""
+    def __init__(
+        self,
+        registry: CollectorRegistry,
+        *,
+        slo_s: float,
+        routes: tuple[str, ...],
+        shown: CollectorRegistry | None = None,
+    ) -> None:
+        """`slo_s` becomes an edge of the time histogram, so that "within the promise" is a bucket, not a guess.
+
+        `shown` is what /metrics answers with where it is not `registry`: the merged metrics of several processes.
+        Every gauge says how it is merged (`multiprocess_mode`); counters and histograms are summed.
+        """
         self.registry = registry
+        self.shown = shown or registry
         edges = sorted({*_PHASE_EDGES, slo_s})
         phase = Histogram(
             "ctr_phase_seconds", "Time per phase of POST /score.", ["phase"], buckets=edges, registry=registry
@@ -37,10 +49,35 @@ class Metrics:
             "ctr_unknown_users", "Scored requests of users never seen in training.", registry=registry
         )
         self._store_errors = Counter("ctr_store_errors", "Reads that the store did not answer.", registry=registry)
-        self.in_flight = Gauge("ctr_in_flight", "Requests being answered now.", registry=registry)
-        self.rows = Gauge("ctr_rows", "Candidate rows waiting or being computed now.", registry=registry)
-        self.ready = Gauge("ctr_ready", "1 if a verified bundle serves and the workers live.", registry=registry)
-        self._bundle = Gauge("ctr_bundle_info", "The bundle that serves now.", ["name", "version"], registry=registry)
+        self.thread_crashes = Counter(
+            "ctr_thread_crashes", "Compute threads that crashed; the first is replaced.", registry=registry
+        )
+        self._lost_lines = Counter("ctr_log_lines_lost", "Log lines that could not be written.", registry=registry)
+        self.restarts = Counter("ctr_process_restarts", "Processes that replaced a dead one.", registry=registry)
+        self.processes = Gauge(
+            "ctr_processes", "Serving processes that live.", registry=registry, multiprocess_mode="livesum"
+        )
+        self.in_flight = Gauge(
+            "ctr_in_flight", "Requests being answered now.", registry=registry, multiprocess_mode="livesum"
+        )
+        self.rows = Gauge(
+            "ctr_rows", "Candidate rows waiting or being computed now.", registry=registry, multiprocess_mode="livesum"
+        )
+        self.ready = Gauge(
+            "ctr_ready",
+            "1 if a verified bundle serves and the workers live.",
+            registry=registry,
+            multiprocess_mode="livemin",
+        )
+        self._bundle = Gauge(
+            "ctr_bundle_info",
+            "The bundle that serves now.",
+            ["name", "version"],
+            registry=registry,
+            multiprocess_mode="livemax",
+        )
+        self._served: tuple[str, str] | None = None
+        self._lines_counted = 0
 
     def request(self, route: str, code: int) -> None:
         """Count an answered request."""
@@ -66,7 +103,16 @@ class Metrics:
         if degraded == "history":
             self._store_errors.inc()
 
+    def log_lines_lost(self, total: int) -> None:
+        """Catch up with how many lines this process's log has lost so far."""
+        self._lost_lines.inc(total - self._lines_counted)
+        self._lines_counted = total
+
     def serves(self, name: str, version: str) -> None:
         """Remember which bundle serves; there is one at a time."""
-        self._bundle.clear()
+        if self._served is not None:
+            self._bundle.labels(*self._served).set(0)  # where metrics are shared a label stays, and 0 is not shown
+        if self.shown is self.registry:
+            self._bundle.clear()
         self._bundle.labels(name, version).set(1)
+        self._served = (name, version)

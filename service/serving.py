@@ -12,8 +12,8 @@ from service.config import Settings
 from service.errors import NotReady
 from service.loader import Loaded, Runtimes, load
 from service.metrics import Metrics
-from service.scoring.scorer import Scorer, ScorerOptions
-from service.scoring.workers import Clock, Workers
+from service.scoring.engine import Clock, Engine
+from service.scoring.scorer import Net, Scorer, ScorerOptions
 from service.stores.base import BehaviorStore, UserId
 
 
@@ -29,11 +29,16 @@ class Served:
 class Serving:
     """Holds the bundle that serves. Starts empty; `load` fills it, in the background."""
 
-    def __init__(self, settings: Settings, *, store: BehaviorStore, workers: Workers, clock: Clock) -> None:
-        self.workers = workers
+    def __init__(self, settings: Settings, *, store: BehaviorStore, engine: Engine, clock: Clock) -> None:
+        self.engine = engine
         self._settings = settings
         self._store = store
-        self._options = ScorerOptions(clock=clock, store_timeout_s=settings.store_timeout_ms / 1e3)
+        self._options = ScorerOptions(
+            clock=clock,
+            store_timeout_s=settings.store_timeout_ms / 1e3,
+            allow_prior=settings.allow_prior,
+            state_cache_bytes=settings.state_cache_mb * 1024**2,
+        )
         self._served: Served | None = None
         self._reason = "the bundle is still loading"
 
@@ -41,8 +46,8 @@ class Serving:
         """What serves now. Raises NotReady with the reason if nothing can."""
         if self._served is None:
             raise NotReady(self._reason)
-        if not self.workers.alive:
-            raise NotReady("a compute worker died")
+        if not self.engine.alive:
+            raise NotReady("a compute thread died")
         return self._served
 
     def route(self, user_id: UserId) -> Served:
@@ -63,12 +68,14 @@ class Serving:
         else:
             self._served = self._serve(loaded)
             metrics.serves(loaded.manifest.name, loaded.manifest.version)
-            log.info("ready", bundle=loaded.manifest.name, bundle_version=loaded.manifest.version)
+            name, version = loaded.manifest.name, loaded.manifest.version
+            log.info("ready", bundle=name, bundle_version=version, runtime=loaded.runtime.name)
 
     def _serve(self, loaded: Loaded) -> Served:
         settings = self._settings
         parser = ScoreParser(
             loaded.encoder.schema, max_candidates=settings.max_candidates, max_history=settings.history_keep
         )
-        scorer = Scorer(loaded.encoder, loaded.runtime, store=self._store, workers=self.workers, options=self._options)
+        net = Net(encoder=loaded.encoder, runtime=loaded.runtime, prior_ctr=loaded.prior_ctr)
+        scorer = Scorer(net, store=self._store, engine=self.engine, options=self._options)
         return Served(loaded=loaded, parser=parser, scorer=scorer)

@@ -100,10 +100,14 @@ class Encoder:
         flat = self.encode_behaviors(np.concatenate(kept) if len(kept) != 1 else kept[0])
         return pad_history(flat, lengths)
 
+    def item_index(self, encoded: Tensors) -> Ids:
+        """[N] the candidates' index in the vocabulary of items."""
+        at = self._item_names.index(self.schema.keys.item)
+        return np.asarray(encoded["item_sparse"][:, at], dtype=np.int64)
+
     def unknown_items(self, encoded: Tensors) -> NDArray[np.bool_]:
         """[N] true where the candidate's item id was never seen in training."""
-        at = self._item_names.index(self.schema.keys.item)
-        return np.asarray(encoded["item_sparse"][:, at] == UNKNOWN)
+        return np.equal(self.item_index(encoded), UNKNOWN)
 
     def unknown_features(self, encoded: Tensors) -> NDArray[np.bool_]:
         """[N] true where any sparse feature of the candidate was never seen in training."""

@@ -8,8 +8,9 @@ from structlog.typing import FilteringBoundLogger
 
 from service.api.answers import unexpected
 from service.api.exchange import Exchange, open_exchange
+from service.drain import Drain
 from service.metrics import Metrics
-from service.scoring.workers import Clock
+from service.scoring.engine import Clock
 
 SCORE_PATH = "/score"
 
@@ -17,11 +18,14 @@ SCORE_PATH = "/score"
 class Observe:
     """Wraps `app`. One access log line and one count per request; phase times for POST /score."""
 
-    def __init__(self, app: ASGIApp, *, metrics: Metrics, log: FilteringBoundLogger, clock: Clock) -> None:
+    def __init__(
+        self, app: ASGIApp, *, metrics: Metrics, log: FilteringBoundLogger, clock: Clock, drain: Drain
+    ) -> None:
         self._app = app
         self._metrics = metrics
         self._log = log
         self._clock = clock
+        self._drain = drain
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request (or the lifespan, which is passed through)."""
@@ -34,6 +38,8 @@ class Observe:
             if message["type"] == "http.response.start":
                 exchange.status = message["status"]
                 message["headers"] = [*message["headers"], (b"x-request-id", exchange.request_id.encode())]
+                if self._drain.draining:  # so that callers with a connection go elsewhere
+                    message["headers"].append((b"connection", b"close"))
             await send(message)
 
         self._metrics.in_flight.inc()

@@ -14,11 +14,11 @@ from service.api.openapi import SCORE_REQUEST, SCORE_RESPONSES, refusals
 from service.api.parse import Parsed, read_envelope
 from service.api.render import render_scored
 from service.config import Settings
-from service.errors import NotReady
 from service.metrics import Metrics
+from service.scoring.engine import Clock
 from service.scoring.scorer import Scored
-from service.scoring.workers import Clock
 from service.serving import Serving
+from service.vitals import Vitals
 
 ROUTES = (SCORE_PATH, "/livez", "/readyz", "/metrics", "/bundle", "/docs", "/openapi.json")
 Endpoint = Callable[[Request], Awaitable[Response]]
@@ -40,11 +40,12 @@ class DirectRoute(APIRoute):
 class Routes:
     """The endpoints, over what they need."""
 
-    def __init__(self, serving: Serving, settings: Settings, *, metrics: Metrics, clock: Clock) -> None:
+    def __init__(self, serving: Serving, settings: Settings, *, metrics: Metrics, clock: Clock, vitals: Vitals) -> None:
         self._serving = serving
         self._settings = settings
         self._metrics = metrics
         self._clock = clock
+        self._vitals = vitals
 
     async def score(self, request: Request) -> Response:
         """Predicted click probability of every candidate for one user, and its rank."""
@@ -66,12 +67,14 @@ class Routes:
         return self._render(exchange, parsed, scored)
 
     async def livez(self, _: Request) -> Response:
-        """200 as long as the process answers at all; load and readiness do not matter."""
+        """200 as long as the process answers and could compute; load and readiness do not matter."""
+        if self._serving.engine.lost:
+            return json_answer({"status": "dead", "error": "compute threads died; only a restart helps"}, status=503)
         return json_answer({"status": "alive"})
 
     async def readyz(self, _: Request) -> Response:
-        """200 if a verified bundle serves; else 503 with the reason."""
-        manifest = self._serving.current().loaded.manifest
+        """200 if a verified bundle serves and the process is to stay; else 503 with the reason."""
+        manifest = self._vitals.ready().loaded.manifest
         return json_answer({"status": "ready", "bundle_version": manifest.version})
 
     async def bundle(self, _: Request) -> Response:
@@ -79,15 +82,9 @@ class Routes:
         return json_answer(self._serving.current().loaded.manifest)
 
     async def metrics(self, _: Request) -> Response:
-        """All metrics in the Prometheus text format."""
-        self._metrics.rows.set(self._serving.workers.rows)
-        try:
-            self._serving.current()
-        except NotReady:
-            self._metrics.ready.set(0)
-        else:
-            self._metrics.ready.set(1)
-        return Response(generate_latest(self._metrics.registry), media_type=CONTENT_TYPE_LATEST)
+        """All metrics in the Prometheus text format, of all processes behind the port."""
+        self._vitals.refresh()
+        return Response(generate_latest(self._metrics.shown), media_type=CONTENT_TYPE_LATEST)
 
     def _note(self, exchange: Exchange, scored: Scored) -> None:
         times = scored.timings

@@ -88,7 +88,10 @@ class ScoreAnswer(BaseModel):
 
     request_id: str
     bundle_version: str
-    degraded: Literal["none", "history"] = Field(description="history: the store failed, scored without a history.")
+    degraded: Literal["none", "history", "prior"] = Field(
+        description="history: the store failed, scored without a history. prior: no room or time for the net, so "
+        "each item's click rate in training."
+    )
     user_status: Literal["known", "unknown"]
     history_len: int = Field(description="Behaviors that were used.")
     scores: list[ScoreRow] = Field(description="In the request's order; with top_k the best k in rank order.")

@@ -1,12 +1,30 @@
 """What executes a bundle: the two halves of its net, as blocking calls that release the GIL."""
 
+from dataclasses import dataclass
 from typing import Protocol
 
 from model.bundle.encode import Tensors
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BatchLimits:
+    """How the queue may cut and join work for a runtime. Rows are candidates; padding counts when requests are joined.
+
+    `pairs` bounds rows times history length, which is what activations grow with.
+    """
+
+    smallest: int = 48  # rows that are worth a thread of their own
+    largest: int = 128  # rows in one call: between calls a thread looks for expired work
+    users: int = 1  # requests in one call
+    joined: int = 128  # rows of joined requests in one call
+    pairs: int = 1_000_000
+
+
 class Runtime(Protocol):
     """The two halves. Safe to call from several threads at once. Raises RuntimeFailure when the graph fails."""
+
+    name: str  # for the log
+    limits: BatchLimits
 
     def encode_user(self, request: Tensors) -> Tensors:
         """The user half: request tensors of U users and their history -> state tensors by name."""

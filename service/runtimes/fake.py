@@ -9,13 +9,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.bundle.encode import Tensors
-from service.runtimes.base import RuntimeFailure
+from service.runtimes.base import BatchLimits, RuntimeFailure
 
 
 class FakeRuntime:
     """Scores by arithmetic. `gate`, if given, holds every `score` until it is set; `failure` is raised by `score`."""
 
-    def __init__(self, *, gate: threading.Event | None = None, failure: BaseException | None = None) -> None:
+    name = "fake"
+
+    def __init__(
+        self,
+        *,
+        gate: threading.Event | None = None,
+        failure: BaseException | None = None,
+        limits: BatchLimits = BatchLimits(),  # noqa: B008  # frozen
+    ) -> None:
+        self.limits = limits
         self.gate = gate
         self.failure = failure
         self.scored = 0  # calls of `score` that got past the gate

@@ -10,30 +10,48 @@ from model.bundle.encode import Tensors
 from model.bundle.errors import BundleError
 from model.bundle.folder import Bundle
 from model.bundle.manifest import Half, TensorSpec
-from service.runtimes.base import RuntimeFailure
+from service.runtimes.base import BatchLimits, RuntimeFailure
 
 _DTYPES = {"tensor(int64)": "int64", "tensor(float)": "float32", "tensor(bool)": "bool", "tensor(double)": "float64"}
 STATE_PREFIX = "state_"  # of the tensors that the user half hands to the candidate half
+# A net whose candidates run in tiles anyway loses nothing by being cut; one that does not pays for every cut.
+_TILED = BatchLimits(smallest=48, largest=128)
+_WHOLE = BatchLimits(smallest=128, largest=256)
 _ERRORS_ONLY = 3  # onnxruntime's log severity
+
+
+class UserHalf:
+    """The user's graph alone."""
+
+    def __init__(self, bundle: Bundle) -> None:
+        """Load it. Raises BundleError if it cannot be read or is not what the manifest says."""
+        half = bundle.manifest.user_half
+        self._session = _session(bundle.files, half)
+        self._inputs, self._outputs = [spec.name for spec in half.inputs], [spec.name for spec in half.outputs]
+
+    def encode(self, request: Tensors) -> Tensors:
+        """State tensors by name. Tensors that the graph does not take are ignored."""
+        return _run(self._session, {name: request[name] for name in self._inputs}, self._outputs)
 
 
 class OnnxRuntime:
     """The two graphs of a bundle. Candidates run in tiles whose activations stay in the CPU's cache."""
 
+    name = "onnx"
+
     def __init__(self, bundle: Bundle) -> None:
         """Load both graphs. Raises BundleError if one cannot be read or is not what the manifest says."""
         manifest = bundle.manifest
-        self._user = _session(bundle.files, manifest.user_half)
+        self._user = UserHalf(bundle)
         self._candidate = _session(bundle.files, manifest.candidate_half)
-        self._user_inputs = [spec.name for spec in manifest.user_half.inputs]
         self._item_inputs = [s.name for s in manifest.candidate_half.inputs if not s.name.startswith(STATE_PREFIX)]
-        self._state_names = [spec.name for spec in manifest.user_half.outputs]
         self._output_names = [spec.name for spec in manifest.candidate_half.outputs]
         self._tile = manifest.candidate_tile
+        self.limits = _TILED if self._tile else _WHOLE
 
     def encode_user(self, request: Tensors) -> Tensors:
         """The user half. Tensors that its graph does not take are ignored."""
-        return _run(self._user, {name: request[name] for name in self._user_inputs}, self._state_names)
+        return self._user.encode(request)
 
     def score(self, state: Tensors, candidates: Tensors) -> Tensors:
         """The candidate half, tile by tile, joined into one array per output."""

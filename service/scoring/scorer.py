@@ -1,12 +1,13 @@
 """The story of one request: read the history, encode, compute, rank.
 
     history   from the request, else from the store; a store that fails means an empty history, `degraded: history`
-    encode    on the event loop: it is numpy under the GIL and takes a fraction of a millisecond, so a thread would
-              only add two hand-overs
-    compute   in a worker thread, where the runtime releases the GIL
+    encode    on the event loop, candidates while the store is being asked: it is numpy under the GIL and takes a
+              fraction of a millisecond, so a thread would only add two hand-overs
+    compute   by the engine's threads, where the runtime releases the GIL; refused where there is no room or no time,
+              or answered from the items' prior click rates where that is allowed, `degraded: prior`
     rank      1 is the highest pCTR; equal scores keep the caller's order
 
-Pure but for the store and the workers, which are passed in, as is the clock.
+Pure but for the store and the engine, which are passed in, as is the clock.
 """
 
 import asyncio
@@ -20,18 +21,22 @@ from numpy.typing import NDArray
 from model.bundle.encode import Columns, Encoder, Tensors
 from model.bundle.records import Behaviors, no_behaviors
 from model.bundle.schema import UNKNOWN
-from service.errors import ComputeFailed, DeadlineExceeded
+from service.errors import ComputeFailed, DeadlineExceeded, Overloaded
 from service.runtimes.base import Runtime, RuntimeFailure
-from service.scoring.workers import Clock, Workers
+from service.scoring.batching import Job
+from service.scoring.compute import Work
+from service.scoring.engine import Clock, Engine, Times
+from service.scoring.state_cache import StateCache
 from service.stores.base import BehaviorStore, StoreError, UserId
 
-Degraded = Literal["none", "history"]
+Degraded = Literal["none", "history", "prior"]
 Status = Literal["ok", "unknown_item", "unknown_feature"]
 UserStatus = Literal["known", "unknown"]
 
 _STATUSES: tuple[Status, ...] = ("ok", "unknown_item", "unknown_feature")
 # A store that hangs may spend this part of the time that is left; the rest is for computing without a history.
 _STORE_SHARE = 0.5
+_PRIOR_MARGIN_S = 0.002  # kept back from the deadline to answer from the prior, where that is allowed
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -71,54 +76,86 @@ class Scored:
     timings: Timings
 
 
-class Scorer:
-    """Scores requests with one bundle's encoder and runtime."""
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ScorerOptions:
+    """The clock that every deadline is on, the longest wait for the store, and what may be given up."""
 
-    def __init__(
-        self, encoder: Encoder, runtime: Runtime, *, store: BehaviorStore, workers: Workers, options: "ScorerOptions"
-    ) -> None:
-        self.encoder = encoder
-        self._runtime = runtime
+    clock: Clock
+    store_timeout_s: float
+    allow_prior: bool = False  # answer from the prior instead of refusing
+    state_cache_bytes: int = 0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Net:
+    """What a bundle brings: its encoder, the runtime of its two halves, and the prior click rate by item index."""
+
+    encoder: Encoder
+    runtime: Runtime
+    prior_ctr: NDArray[np.float32]
+
+
+class Scorer:
+    """Scores requests with one bundle."""
+
+    def __init__(self, net: Net, *, store: BehaviorStore, engine: Engine, options: ScorerOptions) -> None:
+        self.encoder = net.encoder
+        self.states = StateCache(options.state_cache_bytes)
+        self._net = net
         self._store = store
-        self._workers = workers
+        self._engine = engine
         self._options = options
-        names = [feature.name for feature in encoder.schema.sparse("user")]
-        user_key = encoder.schema.keys.user
+        names = [feature.name for feature in net.encoder.schema.sparse("user")]
+        user_key = net.encoder.schema.keys.user
         self._user_at = names.index(user_key) if user_key in names else None
 
     async def score(self, request: ScoreRequest) -> Scored:
         """Score every candidate. Raises Overloaded, DeadlineExceeded, ComputeFailed or NotReady."""
-        left = request.deadline - self._options.clock()
+        try:
+            return await self._within_deadline(request)
+        except (Overloaded, DeadlineExceeded):
+            if not self._options.allow_prior:
+                raise
+            return self._from_prior(request)
+
+    async def _within_deadline(self, request: ScoreRequest) -> Scored:
+        deadline = request.deadline - (_PRIOR_MARGIN_S if self._options.allow_prior else 0.0)
+        left = deadline - self._options.clock()
         if left <= 0:
             raise DeadlineExceeded("the deadline passed before scoring began")
-        with self._workers.reserve(request.count):
+        with self._engine.admit(request.count, deadline=deadline) as job:
             try:
                 async with asyncio.timeout(left):
-                    return await self._score(request)
+                    return await self._score(request, job)
             except TimeoutError:
                 raise DeadlineExceeded("the deadline passed while scoring") from None
 
-    async def _score(self, request: ScoreRequest) -> Scored:
+    async def _score(self, request: ScoreRequest, job: Job) -> Scored:
         clock = self._options.clock
         began = clock()
-        history, degraded = await self._read_history(request)
-        read = clock()
-        user, items = self._encode(request, history)
-        status, unknown_items = self._statuses(items)
-        encoded = clock()
-        candidates = {name: tensor[None] for name, tensor in items.items()}
+        reading = asyncio.ensure_future(self._read_history(request))
         try:
-            computed = await self._workers.submit(
-                lambda: _compute(self._runtime, user, candidates), deadline=request.deadline
-            )
-        except RuntimeFailure as error:
-            raise ComputeFailed("the net could not be run on this request") from error
+            await asyncio.sleep(0)  # lets it send its command, so that encoding costs no time of its own
+            sent = clock()
+            items = self.encoder.encode_items(request.candidates)
+            status, unknown_items = self._statuses(items)
+            items_encoded = clock()
+            history, degraded = await reading
+        finally:
+            reading.cancel()
+        read = clock()
+        user = self._encode_user(request, history)
+        encoded = clock()
+        pctr, times = await self._compute(job, user, items)
         timings = Timings(
-            store_s=read - began, encode_s=encoded - read, queue_s=computed.queue_s, compute_s=computed.compute_s
+            store_s=read - items_encoded + sent - began,
+            encode_s=items_encoded - sent + encoded - read,
+            queue_s=times.queue_s,
+            compute_s=times.compute_s,
         )
         return Scored(
-            pctr=computed.value,
-            rank=rank(computed.value),
+            pctr=pctr,
+            rank=rank(pctr),
             status=status,
             unknown_items=unknown_items,
             user_status=self._user_status(user, history),
@@ -126,6 +163,17 @@ class Scorer:
             degraded=degraded,
             timings=timings,
         )
+
+    async def _compute(self, job: Job, user: Tensors, items: Tensors) -> tuple[NDArray[np.float32], Times]:
+        candidates = {name: tensor[None] for name, tensor in items.items()}
+        key = self.states.key(user)
+        work = Work(runtime=self._net.runtime, user=user, candidates=candidates, state=self.states.get(key))
+        try:
+            times = await self._engine.run(job, work)
+        except RuntimeFailure as error:
+            raise ComputeFailed("the net could not be run on this request") from error
+        self.states.put(key, work.state)
+        return work.pctr, times
 
     async def _read_history(self, request: ScoreRequest) -> tuple[Behaviors, Degraded]:
         schema = self.encoder.schema
@@ -140,9 +188,27 @@ class Scorer:
         except StoreError:
             return no_behaviors(), "history"
 
-    def _encode(self, request: ScoreRequest, history: Behaviors) -> tuple[Tensors, Tensors]:
+    def _from_prior(self, request: ScoreRequest) -> Scored:
+        """Each candidate's click rate in training, whoever looks; the mean for an item never seen."""
+        began = self._options.clock()
+        items = self.encoder.encode_items(request.candidates)
+        status, unknown_items = self._statuses(items)
+        pctr = self._net.prior_ctr[self.encoder.item_index(items)]
+        encode_s = self._options.clock() - began
+        return Scored(
+            pctr=pctr,
+            rank=rank(pctr),
+            status=status,
+            unknown_items=unknown_items,
+            user_status=self._user_status(self._encode_user(request, no_behaviors()), no_behaviors()),
+            history_len=0,
+            degraded="prior",
+            timings=Timings(store_s=0.0, encode_s=encode_s, queue_s=0.0, compute_s=0.0),
+        )
+
+    def _encode_user(self, request: ScoreRequest, history: Behaviors) -> Tensors:
         user = self.encoder.encode_request(request.user, request.context, rows=1)
-        return {**user, **self.encoder.encode_history([history])}, self.encoder.encode_items(request.candidates)
+        return {**user, **self.encoder.encode_history([history])}
 
     def _statuses(self, items: Tensors) -> tuple[Sequence[Status], int]:
         features = self.encoder.unknown_features(items)
@@ -157,25 +223,8 @@ class Scorer:
         return "known" if known else "unknown"
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ScorerOptions:
-    """The clock that every deadline is on, and the longest wait for the store."""
-
-    clock: Clock
-    store_timeout_s: float
-
-
 def rank(pctr: NDArray[np.float32]) -> NDArray[np.int64]:
     """Ranks [C] from 1 for the highest score; equal scores are ranked in their own order."""
     ranks = np.empty(len(pctr), dtype=np.int64)
     ranks[np.argsort(-pctr, kind="stable")] = np.arange(1, len(pctr) + 1)
     return ranks
-
-
-def _compute(runtime: Runtime, user: Tensors, candidates: Tensors) -> NDArray[np.float32]:
-    """Both halves for one user: pCTR [C]. Raises RuntimeFailure if one of them is not a number."""
-    scored = runtime.score(runtime.encode_user(user), candidates)
-    pctr: NDArray[np.float32] = scored["pctr"][0].astype(np.float32, copy=False)
-    if not np.isfinite(pctr).all():
-        raise RuntimeFailure("a score is not a finite number")
-    return pctr

@@ -13,12 +13,15 @@ from model.bundle.schema import Feature, Schema
 from service.errors import ComputeFailed, DeadlineExceeded, Overloaded
 from service.runtimes.base import RuntimeFailure
 from service.runtimes.fake import FakeRuntime
-from service.scoring.scorer import Scorer, ScoreRequest, ScorerOptions, rank
-from service.scoring.workers import Workers
+from service.scoring.batching import BatchQueue
+from service.scoring.engine import Engine
+from service.scoring.scorer import Net, Scorer, ScoreRequest, ScorerOptions, rank
 from service.stores.base import StoreError
 from service.stores.memory import MemoryStore
 
 pytestmark = pytest.mark.anyio
+
+PRIOR = np.linspace(0.1, 0.9, 100, dtype=np.float32)  # by item index
 
 
 class DownStore(MemoryStore):
@@ -36,21 +39,22 @@ class DownStore(MemoryStore):
 
 
 @pytest.fixture
-def workers():
+def engine():
     """Two threads for 100 rows."""
-    pool = Workers(2, budget_rows=100, clock=time.monotonic)
-    pool.start()
-    yield pool
-    pool.close()
+    engine = Engine(BatchQueue(threads=2, budget_rows=100), threads=2, clock=time.monotonic)
+    engine.start()
+    yield engine
+    engine.close()
 
 
 @pytest.fixture
-def make(encoder, workers, store):
+def make(encoder, engine, store):
     """A scorer on the fake runtime; the parts may be replaced."""
 
-    def make_(*, encoder: Encoder = encoder, runtime=None, store=store, store_timeout_s: float = 1.0) -> Scorer:
-        options = ScorerOptions(clock=time.monotonic, store_timeout_s=store_timeout_s)
-        return Scorer(encoder, runtime or FakeRuntime(), store=store, workers=workers, options=options)
+    def make_(*, encoder: Encoder = encoder, runtime=None, store=store, **chosen) -> Scorer:
+        options = ScorerOptions(clock=time.monotonic, **{"store_timeout_s": 1.0, **chosen})
+        net = Net(encoder=encoder, runtime=runtime or FakeRuntime(), prior_ctr=PRIOR)
+        return Scorer(net, store=store, engine=engine, options=options)
 
     return make_
 
@@ -109,15 +113,58 @@ async def test_a_history_in_the_request_is_not_asked_from_the_store(make):
     assert (scored.degraded, scored.history_len, down.timeouts) == ("none", 2, [])
 
 
-async def test_a_deadline_that_passes_while_computing_ends_the_wait(make):
-    """The caller gets DeadlineExceeded although the runtime still works; its rows are free again."""
+async def test_a_deadline_that_passes_while_computing_ends_the_wait(make, engine):
+    """The caller gets DeadlineExceeded although the runtime still works; its rows are free when that ends."""
     gate = threading.Event()
-    scorer = make(runtime=FakeRuntime(gate=gate))
     with pytest.raises(DeadlineExceeded, match="while scoring"):
-        await scorer.score(request(deadline_s=0.02))
+        await make(runtime=FakeRuntime(gate=gate)).score(request(deadline_s=0.05))
+    held = engine.rows
+    gate.set()
+    async with asyncio.timeout(5):
+        while engine.rows:  # noqa: ASYNC110  # a thread changes it
+            await asyncio.sleep(0.001)
+
+    assert held == 3
+
+
+async def test_the_prior_answers_where_that_is_allowed(make, engine, encoder):
+    """Without room or time each candidate gets its item's click rate in training, and the answer says so."""
+    items = {"item_id": np.array([100, 101, 9_999_999])}
+    expected = PRIOR[encoder.item_index(encoder.encode_items(items))]
+    gate = threading.Event()
+    scorer = make(runtime=FakeRuntime(gate=gate), allow_prior=True)
+    late = await scorer.score(request(candidates=items, deadline_s=0.05))
+    with engine.admit(97, deadline=time.monotonic() + 10):
+        refused = await scorer.score(request(candidates=items))
     gate.set()
 
-    assert scorer._workers.rows == 0
+    for answer in (late, refused):
+        assert answer.degraded == "prior"
+        assert answer.pctr.tolist() == expected.tolist()
+        assert answer.status == ["ok", "ok", "unknown_item"]
+        assert sorted(answer.rank.tolist()) == [1, 2, 3]
+
+
+async def test_a_user_who_comes_back_unchanged_skips_the_user_half(make, store):
+    """The state is kept by what it was made of: another history, user or context makes another one."""
+
+    class Counting(FakeRuntime):
+        encoded = 0
+
+        def encode_user(self, request):
+            self.encoded += 1
+            return super().encode_user(request)
+
+    runtime = Counting()
+    scorer = make(runtime=runtime, state_cache_bytes=10_000)
+    first = await scorer.score(request())
+    again = await scorer.score(request())
+    same = runtime.encoded
+    await store.append(1, make_behaviors([100]), timeout_s=1)
+    changed = await scorer.score(request())
+
+    assert (same, runtime.encoded) == (1, 2)
+    assert first.pctr.tolist() == again.pctr.tolist() != changed.pctr.tolist()
 
 
 async def test_a_deadline_in_the_past_is_refused_before_any_work(make):
@@ -129,10 +176,10 @@ async def test_a_deadline_in_the_past_is_refused_before_any_work(make):
     assert (down.timeouts, runtime.scored) == ([], 0)
 
 
-async def test_a_request_over_the_row_budget_is_refused_before_the_store(make, workers):
+async def test_a_request_over_the_row_budget_is_refused_before_the_store(make, engine):
     """Overload is noticed at the door."""
     down = DownStore()
-    with workers.reserve(98), pytest.raises(Overloaded):
+    with engine.admit(98, deadline=time.monotonic() + 10), pytest.raises(Overloaded):
         await make(store=down).score(request())
 
     assert down.timeouts == []
