@@ -7,18 +7,17 @@ from pathlib import Path
 from typing import Annotated, Literal, NoReturn
 
 import typer
-import uvicorn
 from rich.console import Console
 from rich.progress import Progress, TimeElapsedColumn
 
 from model.bundle.errors import ConfigError
-from service.app import create_app, make_store
 from service.config import Settings, SettingsError, read_settings
-from service.logs import json_log, redirect_stdlib
+from service.logs import DescriptorSink, json_log
+from service.port import hold_port
+from service.process import Place
 from service.stores.base import StoreError
 
-KEEP_ALIVE_S = 75  # longer than the 60 s of common load balancers, so that they close first and no request is lost
-CONFIG_ERROR, STORE_ERROR = 2, 1  # exit codes
+CONFIG_ERROR, STORE_ERROR, PORT_ERROR = 2, 1, 3  # exit codes
 
 cli = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__)
 
@@ -26,34 +25,20 @@ StoreFlag = Annotated[str | None, typer.Option(help="redis://... or memory://; C
 
 
 @cli.command()
-def serve(
+def serve(  # noqa: PLR0913  # one parameter per flag
     *,
     bundle: Annotated[str | None, typer.Option(help="Bundle folder; CTR_BUNDLE.")] = None,
     store: StoreFlag = None,
     host: Annotated[str | None, typer.Option(help="Address to listen on; CTR_HOST.")] = None,
     port: Annotated[int | None, typer.Option(help="Port to listen on; CTR_PORT.")] = None,
-    threads: Annotated[int | None, typer.Option(help="Compute threads; CTR_THREADS.")] = None,
+    workers: Annotated[int | None, typer.Option(help="Processes behind the port; CTR_WORKERS.")] = None,
+    threads: Annotated[int | None, typer.Option(help="Compute threads of each process; CTR_THREADS.")] = None,
 ) -> None:
     """Serve POST /score until SIGTERM. Every setting is also an environment variable, CTR_...; flags win."""
-    settings = _settings(bundle=bundle, store=store, host=host, port=port, threads=threads)
-    log = json_log(settings.log_level)
-    redirect_stdlib(log, settings.log_level)
-    try:
-        app = create_app(settings, log=log)
-    except ValueError as error:
-        _stop(f"CTR_STORE: {error}")
-    uvicorn.run(
-        app,
-        host=settings.host,
-        port=settings.port,
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        proxy_headers=False,
-        ws="none",
-        timeout_keep_alive=KEEP_ALIVE_S,
-        timeout_graceful_shutdown=settings.drain_s,
-    )
+    settings = _settings(bundle=bundle, store=store, host=host, port=port, workers=workers, threads=threads)
+    if settings.workers > 1:
+        raise typer.Exit(_supervise(settings))
+    _serve(settings)
 
 
 @cli.command()
@@ -93,6 +78,32 @@ def main() -> None:
     cli()
 
 
+def _serve(settings: Settings, *, place: Place | None = None, port: int | None = None) -> None:
+    """One serving process, from start to end. Where there are several, each is started with this, by name."""
+    from service.server import serve  # noqa: PLC0415  # the parent of several processes stays small without it
+
+    try:
+        serve(settings, place=place, port=port)
+    except ValueError as error:
+        print(f"CTR_STORE: {error}", file=sys.stderr)
+        sys.exit(CONFIG_ERROR)
+
+
+def _supervise(settings: Settings) -> int:
+    """The parent of several processes; returns its exit code."""
+    from service.supervisor import Supervisor  # noqa: PLC0415  # other commands need not wait for it
+
+    log = json_log(settings.log_level, sink=DescriptorSink(sys.stdout.fileno()))
+    try:
+        held = hold_port(settings.host, settings.port)
+    except OSError as error:
+        _stop(f"CTR_HOST, CTR_PORT: {error}", code=PORT_ERROR)
+    with held:
+        port = held.getsockname()[1]
+        log.info(f"{settings.workers} processes running on http://{settings.host}:{port}")
+        return Supervisor(settings, _serve, port=port, log=log).run()
+
+
 async def _load_history(file: Path, settings: Settings, *, time_unit: Literal["s", "ms"], renamed: list[str]) -> None:
     from service import history_loader  # noqa: PLC0415  # polars, which `serve` need not wait for
 
@@ -101,6 +112,8 @@ async def _load_history(file: Path, settings: Settings, *, time_unit: Literal["s
     if len(names) != len(renamed) or not names.keys() <= roles.keys():
         allowed = f"ROLE=NAME, each once, with a role of {', '.join(roles)}"
         raise ConfigError(file="command line", key="--column", found=", ".join(renamed), allowed=allowed)
+    from service.app import make_store  # noqa: PLC0415  # the same
+
     store = make_store(settings)
     columns = [*Progress.get_default_columns(), TimeElapsedColumn()]
     try:

@@ -4,6 +4,8 @@ A log that cannot be written must not cost a request, so a failing sink is count
 """
 
 import logging
+import os
+import select
 import sys
 from typing import Any, Protocol
 
@@ -22,6 +24,30 @@ class Sink(Protocol):
     def flush(self) -> object:
         """Pass on what was written."""
         ...
+
+
+class DescriptorSink:
+    """An open file, written at once and whole, and never waited for.
+
+    No buffer, because what a failed flush leaves behind would fail again when the process ends. No waiting, because a
+    log collector that hangs would otherwise hang the service.
+    """
+
+    def __init__(self, descriptor: int) -> None:
+        """`descriptor` stays the caller's to close."""
+        self._descriptor = descriptor
+        self._writable = select.poll()  # of a pipe: there is room for 4096 bytes
+        self._writable.register(descriptor, select.POLLOUT)
+
+    def write(self, line: bytes, /) -> None:
+        """Write the line. Raises OSError if it could not be written whole, or not now."""
+        if not self._writable.poll(0):
+            raise BlockingIOError("nobody reads the log")
+        if os.write(self._descriptor, line) < len(line):
+            raise OSError("only a part of the line could be written")
+
+    def flush(self) -> None:
+        """Nothing waits to be written."""
 
 
 class SafeSink:
@@ -48,7 +74,7 @@ class SafeSink:
 
 def json_log(level: str, *, sink: Sink | None = None) -> FilteringBoundLogger:
     """A logger that writes events of `level` and above to `sink`, by default stdout."""
-    safe = SafeSink(sink or sys.stdout.buffer)
+    safe = sink if isinstance(sink, SafeSink) else SafeSink(sink or sys.stdout.buffer)
     log: FilteringBoundLogger = structlog.wrap_logger(
         structlog.BytesLogger(safe),  # type: ignore[arg-type]  # it only writes and flushes
         processors=_processors(),

@@ -1,0 +1,91 @@
+"""One serving process: the app, uvicorn around it, and an end that loses nothing.
+
+SIGTERM or SIGINT begins the drain (`service/drain.py`) and the exit code is 0. A second SIGTERM changes nothing; a
+second SIGINT, from somebody at a terminal, does not wait for what is in flight.
+"""
+
+import multiprocessing
+import signal
+import sys
+import threading
+from types import FrameType
+
+import uvicorn
+from fastapi import FastAPI
+
+from service.app import create_app
+from service.config import Settings
+from service.drain import Drain
+from service.logs import DescriptorSink, SafeSink, json_log, redirect_stdlib
+from service.port import shared_socket
+from service.process import Place, Process
+from service.shared_metrics import share_values
+
+KEEP_ALIVE_S = 75  # longer than the 60 s of common load balancers, so that they close first and no request is lost
+BACKLOG = 2048  # connections that wait to be accepted; uvicorn's own default
+
+
+class Server(uvicorn.Server):
+    """uvicorn with a drain in place of its own way to end, which would pass the signal on once all is closed."""
+
+    def __init__(self, config: uvicorn.Config, drain: Drain) -> None:
+        super().__init__(config)
+        self._drain = drain
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """What uvicorn calls on SIGTERM and SIGINT, in the main thread."""
+        if self._drain.draining and sig == signal.SIGINT:
+            self.should_exit = self.force_exit = True
+        self._drain.begin()
+
+    async def on_tick(self, counter: int) -> bool:
+        """What uvicorn calls ten times a second; True ends listening."""
+        return await super().on_tick(counter) or self._drain.over
+
+
+def serve(settings: Settings, *, place: Place | None = None, port: int | None = None) -> None:
+    """Serve until a signal or, at a place among several, until the parent is gone.
+
+    At a place, `port` is shared with the other processes (SO_REUSEPORT). Raises ValueError if the store's URL cannot
+    be read, OSError or (on its own) SystemExit if the port cannot be listened on.
+    """
+    sink = SafeSink(DescriptorSink(sys.stdout.fileno()))
+    log = json_log(settings.log_level, sink=sink)
+    redirect_stdlib(log, settings.log_level)
+    drain = Drain(delay_s=settings.drain_delay_s)
+    process = Process(drain=drain, lost_lines=lambda: sink.lost, place=place)
+    if place is not None:
+        share_values(place)
+        _drain_without_parent(drain)
+    app = create_app(settings, log=log, process=process)
+    server = Server(_config(app, settings), drain)
+    server.run(None if port is None else [shared_socket(settings.host, port)])
+
+
+def _config(app: FastAPI, settings: Settings) -> uvicorn.Config:
+    return uvicorn.Config(
+        app,
+        host=settings.host,
+        port=settings.port,
+        backlog=BACKLOG,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        ws="none",
+        timeout_keep_alive=KEEP_ALIVE_S,
+        timeout_graceful_shutdown=settings.drain_s,
+    )
+
+
+def _drain_without_parent(drain: Drain) -> None:
+    """A parent that was killed can ask nobody to stop, and nobody could ask it; so its end is taken for the request."""
+    parent = multiprocessing.parent_process()
+    if parent is None:
+        return
+
+    def wait() -> None:
+        parent.join()
+        drain.begin()
+
+    threading.Thread(target=wait, name="parent", daemon=True).start()
