@@ -5,6 +5,7 @@
     next(now)    a batch for one free thread, and the jobs whose deadline passed while they waited
     encoded(job) its user half is done: the rest of its candidates may be taken by any thread
     finished()   a batch is done: the jobs that are complete with it
+    failed()     a batch of one job failed, and the job with it; again() is for a joined one
     close(job)   cancelled, failed or expired: no more of it is handed out
 
 Nothing waits on a timer: batches form because threads are busy. The oldest request goes first, on as many threads as
@@ -35,6 +36,7 @@ class Job:
     done: int = 0
     closed: bool = False
     encoding: bool = False
+    alone: bool = False  # was in a joined batch that failed
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +151,15 @@ class BatchQueue:
         """The batch failed, and its jobs with it. Returns those that were not closed before."""
         return [job for job in self._return(batch) if self.close(job)]
 
+    def again(self, batch: Batch) -> None:
+        """A joined batch failed: its jobs come first again, each alone, so that only the one at fault fails."""
+        jobs = self._return(batch)
+        for job in jobs:
+            job.taken = job.done = 0  # joined jobs are whole ones
+            job.encoding, job.alone = False, True
+        self.rows += sum(job.rows for job in jobs if not job.closed)
+        self._open = {**{job: None for job in jobs if not job.closed}, **self._open}
+
     def close(self, job: Job) -> bool:
         """Hand out no more of this job; its rows are free once those that run are finished. False if it was closed."""
         if job.closed:
@@ -188,8 +199,10 @@ class BatchQueue:
 
     def _start(self, first: Job) -> Batch:
         """A job that nobody began: alone, or with small ones like it when more wait than threads are free."""
+        if first.alone:
+            return self._cut(first)
         limits = first.limits
-        fresh = [job for job in self._open if job.kind is first.kind and not (job.encoded or job.encoding)]
+        fresh = [job for job in self._open if job.kind is first.kind and not (job.encoded or job.encoding or job.alone)]
         share = math.ceil(len(fresh) / (self._idle() + 1))
         chosen, rows, length = [first], first.rows, first.length
         for job in fresh[1:]:

@@ -11,7 +11,7 @@ its own, so there are never more threads computing than this engine has.
 import asyncio
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 from service.errors import DeadlineExceeded, NotReady
@@ -43,7 +43,7 @@ class _Task:
 
     def settle(self, result: Times | BaseException) -> None:
         """Hand over from any thread. A loop that is closed has nobody left who waits."""
-        if not self.loop.is_closed():
+        with suppress(RuntimeError):
             self.loop.call_soon_threadsafe(self._set, result)
 
     def finish(self, now: float) -> None:
@@ -170,7 +170,10 @@ class Engine:
                 self._offer(batch)
             score(works, [slice(piece.start, piece.stop) for piece in batch.pieces])
         except Exception as error:
-            self._fail(batch, error)
+            if len(batch.pieces) > 1:
+                self._try_again(batch)
+            else:
+                self._fail(batch, error)
         except BaseException:
             self.alive = False  # before anybody hears of it
             self._fail(batch, NotReady("a compute thread died"))
@@ -196,6 +199,11 @@ class Engine:
             for job in self._queue.failed(batch):
                 self._settle(job, error)
 
+    def _try_again(self, batch: Batch) -> None:
+        with self._wake:
+            self._queue.again(batch)
+            self._wake.notify_all()
+
     def _settle(self, job: Job, error: BaseException) -> None:
         if (task := self._tasks.get(job)) is not None:
             task.settle(error)
@@ -208,8 +216,8 @@ class Engine:
             self.crashes += 1
             if not self.lost:
                 thread = self._thread(len(self._threads))
-                self._threads.append(thread)
                 thread.start()
+                self._threads.append(thread)
                 return
             for job in self._queue.close_all():
                 self._settle(job, NotReady("a compute thread died"))

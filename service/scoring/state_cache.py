@@ -31,8 +31,8 @@ class StateCache:
         return state
 
     def put(self, key: Hashable, state: Tensors | None) -> None:
-        """Keep a state, at the cost of those used longest ago. One that is too large is not kept."""
-        if state is not None and _size(state) <= self._states.maxsize:
+        """Keep a state, at the cost of those used longest ago. One that is too large is not kept, nor an empty one."""
+        if state is not None and 0 < _size(state) <= self._states.maxsize:
             self._states[key] = state
 
 
