@@ -5,6 +5,7 @@ from pathlib import Path
 from model.bundle.folder import GOLDEN, PRIOR, encoder_files, to_npy, to_npz, write_bundle
 from model.bundle.manifest import FORMAT_VERSION, Manifest
 from model.export import export_halves
+from model.native_weights import native_half
 from model.run_folder import TrainedRun
 
 
@@ -13,6 +14,7 @@ def publish(run: TrainedRun, root: Path, *, version: str, code_version: str) -> 
     candidates = {name: tensor for name, tensor in run.golden.items() if name.startswith("item_")}
     request = {name: tensor for name, tensor in run.golden.items() if name not in candidates}
     exported = export_halves(run.net, request, candidates)
+    native = native_half(run.net)
     manifest = Manifest(
         format_version=FORMAT_VERSION,
         name=run.config["name"],
@@ -22,6 +24,7 @@ def publish(run: TrainedRun, root: Path, *, version: str, code_version: str) -> 
         user_half=exported.user,
         candidate_half=exported.candidate,
         candidate_tile=run.net.candidate_tile,
+        native=native[0] if native else None,
         training={"window": run.metrics["window"], "train": run.config["train"]},
         metrics=run.metrics["splits"],
         score_distribution=run.metrics["score_distribution"],
@@ -30,6 +33,7 @@ def publish(run: TrainedRun, root: Path, *, version: str, code_version: str) -> 
     files = {
         **encoder_files(run.encoder),
         **exported.files,
+        **({native[0].file: to_npz(native[1])} if native else {}),
         PRIOR: to_npy(run.prior_ctr),
         GOLDEN: to_npz(exported.golden),
     }

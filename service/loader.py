@@ -13,11 +13,11 @@ from model.bundle.folder import GOLDEN, Bundle, read_bundle
 from model.bundle.manifest import MANIFEST, Half, Manifest
 from model.bundle.records import make_behaviors
 from service.runtimes.base import Runtime, RuntimeFailure
-from service.runtimes.onnx import OnnxRuntime
+from service.runtimes.choice import choose_runtime
 
 Runtimes = Mapping[str, Callable[[Bundle], Runtime]]  # by Manifest.export_format
 
-RUNTIMES: Runtimes = {"onnx": OnnxRuntime}
+RUNTIMES: Runtimes = {"onnx": choose_runtime}
 TOLERANCE = 1e-5  # largest difference from a golden score; the export gate uses the same
 
 

@@ -12,6 +12,7 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -68,7 +69,8 @@ def read_bundle(path: Path) -> Bundle:
     folder = resolve(path)
     manifest = manifest_from_bytes(_read(folder, MANIFEST))
     files = {name: _verified(folder, name, str(sha256)) for name, sha256 in manifest.files.items()}
-    for name in (manifest.user_half.file, manifest.candidate_half.file, GOLDEN, PRIOR, CATALOGUE, SCALINGS):
+    native = (manifest.native.file,) if manifest.native else ()
+    for name in (manifest.user_half.file, manifest.candidate_half.file, *native, GOLDEN, PRIOR, CATALOGUE, SCALINGS):
         if name not in files:
             raise BundleError(name, "not listed in the manifest")
     schema = manifest.parsed_schema()
@@ -78,7 +80,7 @@ def read_bundle(path: Path) -> Bundle:
         schema=schema,
         encoder=read_encoder(schema, files),
         prior_ctr=_array(files, PRIOR).astype(np.float32, copy=False),
-        golden=_arrays(files, GOLDEN),
+        golden=read_npz(files, GOLDEN),
         files=files,
     )
 
@@ -121,8 +123,8 @@ def read_encoder(schema: Schema, files: Mapping[str, bytes]) -> Encoder:
     """The encoder that `encoder_files` wrote. Raises BundleError naming the file at fault."""
     names = [f.name for side in ("user", "item", "context") for f in schema.sparse(side)]
     vocabularies = {name: _read_vocabulary(files, _vocabulary_path(name)) for name in names}
-    scalings = {n: Scaling(mean=float(v[0]), std=float(v[1])) for n, v in _arrays(files, SCALINGS).items()}
-    stored = _arrays(files, CATALOGUE)
+    scalings = {n: Scaling(mean=float(v[0]), std=float(v[1])) for n, v in read_npz(files, SCALINGS).items()}
+    stored = read_npz(files, CATALOGUE)
     if "ids" not in stored:
         raise BundleError(CATALOGUE, "has no item ids")
     columns = {name.removeprefix("column."): column for name, column in stored.items() if name != "ids"}
@@ -171,11 +173,12 @@ def _array(files: Mapping[str, bytes], name: str) -> NDArray[np.generic]:
     return array
 
 
-def _arrays(files: Mapping[str, bytes], name: str) -> Tensors:
+def read_npz(files: Mapping[str, bytes], name: str) -> Tensors:
+    """The arrays that `to_npz` wrote. Raises BundleError naming the file if it is missing or something else."""
     if name not in files:
         raise BundleError(name, "not listed in the manifest")
     try:
         with np.load(io.BytesIO(files[name]), allow_pickle=False) as archive:
             return {key: archive[key] for key in archive.files}
-    except (ValueError, OSError, EOFError, AttributeError, TypeError) as error:
+    except (ValueError, OSError, EOFError, AttributeError, TypeError, BadZipFile) as error:
         raise BundleError(name, f"not a numpy archive: {error}") from error

@@ -33,6 +33,16 @@ class Half:
 
 
 @dataclass(frozen=True, kw_only=True)
+class NativeHalf:
+    """The candidate half's weights as plain arrays, for a runtime that knows this kind of net by itself."""
+
+    file: str
+    kind: Literal["din", "dien"]
+    softmax: bool  # over the attention
+    activation: Literal["dice", "prelu"]  # of the head
+
+
+@dataclass(frozen=True, kw_only=True)
 class Manifest:
     """Everything a reader must know before it trusts and runs the other files."""
 
@@ -47,6 +57,7 @@ class Manifest:
     padding: int = PADDING
     unknown: int = UNKNOWN
     export_format: Literal["onnx", "torchscript"] = "onnx"
+    native: NativeHalf | None = None  # left out of the file where there is none, as in bundles before it existed
     training: dict[str, Any] = dataclasses.field(default_factory=dict)  # window, rows, seed
     metrics: dict[str, Any] = dataclasses.field(default_factory=dict)  # by split
     calibration: dict[str, Any] = dataclasses.field(default_factory=lambda: {"kind": "none"})
@@ -64,6 +75,8 @@ class Manifest:
     def to_bytes(self) -> bytes:
         """Canonical JSON, checksum included: equal manifests are equal bytes."""
         table = dataclasses.asdict(self)
+        if self.native is None:
+            del table["native"]
         return _canonical({**table, "checksum": hashlib.sha256(_canonical(table)).hexdigest()})
 
 

@@ -1,0 +1,27 @@
+"""The optional native kernel; everything else is in pyproject.toml. An install without a compiler goes on without."""
+
+from setuptools import Extension, setup
+
+FOLDER = "service/runtimes/native"
+FLAGS = [
+    "-O3",
+    "-std=c++17",
+    "-fno-exceptions",
+    "-fno-rtti",
+    "-fvisibility=hidden",
+    "-Wno-psabi",  # vectors never cross a call that is not inlined
+    "-Wno-maybe-uninitialized",  # GCC 12's own AVX-512 header
+]
+
+setup(
+    ext_modules=[
+        Extension(
+            "service.runtimes.native._kernel",
+            sources=[f"{FOLDER}/{name}.cpp" for name in ("api", "kernel_avx512", "kernel_avx2", "kernel_portable")],
+            depends=[f"{FOLDER}/{name}" for name in ("kernel.h", "kernel.inc", "generic.inc")],
+            extra_compile_args=FLAGS,
+            language="c++",
+            optional=True,
+        )
+    ]
+)
