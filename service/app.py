@@ -1,6 +1,7 @@
 """The composition root: settings in, a FastAPI app out. Everything is constructed here and passed on.
 
     Settings -> store, engine, metrics, log -> Serving -> Routes -> Observe
+                                     source -> Watch ^
 
 At start-up the bundle loads in the background, so that /livez answers at once and /readyz says how far we are.
 """
@@ -21,7 +22,7 @@ from service.api.answers import answer_errors
 from service.api.observe import Observe
 from service.api.routes import ROUTES, Routes, make_router
 from service.config import Settings
-from service.loader import Runtimes
+from service.loader import Runtimes, load
 from service.logs import json_log
 from service.metrics import Metrics
 from service.process import Place, Process
@@ -31,10 +32,12 @@ from service.scoring.batching import BatchQueue
 from service.scoring.engine import Clock, Engine
 from service.serving import Serving
 from service.shared_metrics import merged
+from service.source import open_source
 from service.stores.base import BehaviorStore
 from service.stores.memory import MemoryStore
 from service.stores.redis import RedisStore
 from service.vitals import Vitals
+from service.watch import Watch
 
 
 def create_app(  # noqa: PLR0913  # the composition root: whatever a test or a server replaces is a parameter
@@ -48,7 +51,7 @@ def create_app(  # noqa: PLR0913  # the composition root: whatever a test or a s
 ) -> FastAPI:
     """The service. `store` replaces the one that the settings name; the app closes either when it ends.
 
-    Raises ValueError if the store's URL cannot be read.
+    Raises ValueError if the store's URL cannot be read, SettingsError if the bundle's cannot.
     """
     log = log or json_log(settings.log_level)
     process = process or Process()
@@ -58,17 +61,21 @@ def create_app(  # noqa: PLR0913  # the composition root: whatever a test or a s
     engine = Engine(queue, threads=threads, clock=clock, on_crash=metrics.thread_crashes.inc)
     store = store or make_store(settings)
     serving = Serving(settings, store=store, engine=engine, clock=clock)
+    load_bundle = partial(load, max_candidates=settings.max_candidates, runtimes=runtimes or make_runtimes(settings))
+    source = open_source(settings.bundle, cache=settings.bundle_cache)
+    watch = Watch(source, serving, load=load_bundle, metrics=metrics.bundles, log=log)
     vitals = Vitals(serving, process, metrics=metrics)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         engine.start()
-        loading = asyncio.create_task(serving.load(runtimes or make_runtimes(settings), metrics=metrics, log=log))
+        watching = asyncio.create_task(watch.run(settings.watch_s))
         refreshing = asyncio.create_task(vitals.keep_fresh())
         await vitals.may_listen()
         yield
-        loading.cancel()
+        watching.cancel()
         refreshing.cancel()
+        await asyncio.wait([watching])
         await asyncio.to_thread(engine.close)
         await store.close()
 

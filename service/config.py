@@ -3,14 +3,17 @@
 environment, flags --read_settings--> Settings, passed on as an argument from there
 """
 
+import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Literal, Self
 
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
 PREFIX = "CTR_"
-_SECRET = ("store",)  # may carry a password: never repeated in a message
+_SECRET = ("store", "admin_key")  # never repeated in a message; the URL of a store may carry a password
+_ADMIN_KEY = re.compile(r"[\x21-\x7e]{16,256}")
 
 
 class SettingsError(ValueError):
@@ -26,7 +29,26 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid", hide_input_in_errors=True)
 
-    bundle: str = Field("bundles", description="Bundle folder, or the folder above it with a `stable` pointer.")
+    bundle: str = Field(
+        "bundles",
+        description="Bundle folder, or the folder above it with a `stable` pointer; a path, or a URL such as s3://.",
+    )
+    bundle_cache: str = Field(
+        "", description="Folder for copies of bundles behind a URL; empty: a folder of this user for temporary files."
+    )
+    watch_s: float = Field(
+        2, ge=0, le=86_400, description="Seconds between two looks for another bundle; 0: only at start-up."
+    )
+    canary_percent: float = Field(
+        0, ge=0, le=100, description="Share of users whom the bundle serves that `canary` points to."
+    )
+    shadow_percent: float = Field(
+        0, ge=0, le=100, description="Share of scored requests that the other bundle scores too, after the answer."
+    )
+    admin_key: SecretStr | None = Field(
+        None, description="Key of the /admin routes, 16 to 256 characters; without one they do not exist."
+    )
+    admin_key_file: str = Field("", description="File that holds the key of the /admin routes, instead of the key.")
     store: str = Field(
         "redis://127.0.0.1:6379/0",
         description="Where behaviors live: redis://, rediss:// (TLS), unix:// with user and password as in redis-py, "
@@ -104,7 +126,18 @@ class Settings(BaseSettings):
             raise ValueError(f"{PREFIX}QUEUE_ROWS must be at least {PREFIX}MAX_CANDIDATES")
         if self.workers > 1 and self.store.startswith("memory://"):
             raise ValueError(f"{PREFIX}WORKERS must be 1 with {PREFIX}STORE=memory://, which no two processes share")
+        if self.admin_key is not None and self.admin_key_file:
+            raise ValueError(f"{PREFIX}ADMIN_KEY and {PREFIX}ADMIN_KEY_FILE exclude each other")
         return self
+
+    @field_validator("admin_key")
+    @classmethod
+    def _strong(cls, key: SecretStr | None) -> SecretStr | None:
+        if key is None or not key.get_secret_value():  # set but empty, as compose files do: none
+            return None
+        if not _ADMIN_KEY.fullmatch(key.get_secret_value()):
+            raise ValueError("must be 16 to 256 printable ASCII characters without spaces")
+        return key
 
     @classmethod
     def settings_customise_sources(
@@ -135,6 +168,23 @@ def read_settings(environ: Mapping[str, str], **flags: object) -> Settings:
         return Settings(**{**source(), **given})
     except ValidationError as error:
         raise SettingsError([_problem(detail, {**source(), **given}) for detail in error.errors()]) from None
+
+
+def read_admin_key(settings: Settings) -> bytes | None:
+    """The key of the /admin routes, from wherever it is; None if there is none. Raises SettingsError."""
+    if settings.admin_key is not None:
+        return settings.admin_key.get_secret_value().encode()
+    if not settings.admin_key_file:
+        return None
+    try:
+        key = Path(settings.admin_key_file).read_text(encoding="ascii").strip()
+    except OSError as error:
+        raise SettingsError([f"{PREFIX}ADMIN_KEY_FILE: cannot be read: {error.strerror}"]) from error
+    except ValueError:
+        key = ""
+    if not _ADMIN_KEY.fullmatch(key):
+        raise SettingsError([f"{PREFIX}ADMIN_KEY_FILE: must hold 16 to 256 printable ASCII characters without spaces"])
+    return key.encode()
 
 
 def _problem(detail: Mapping[str, object], given: Mapping[str, object]) -> str:

@@ -4,6 +4,8 @@ from collections.abc import Mapping
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+from service.bundle_metrics import BundleMetrics
+
 PHASES = ("parse", "store", "encode", "queue", "compute", "render", "total")
 DEGRADED = ("none", "history", "prior")
 OTHER_ROUTE = "other"  # unknown paths: a label must not be the caller's to choose
@@ -69,14 +71,7 @@ class Metrics:
             registry=registry,
             multiprocess_mode="livemin",
         )
-        self._bundle = Gauge(
-            "ctr_bundle_info",
-            "The bundle that serves now.",
-            ["name", "version"],
-            registry=registry,
-            multiprocess_mode="livemax",
-        )
-        self._served: tuple[str, str] | None = None
+        self.bundles = BundleMetrics(registry, shared=self.shown is not registry)
         self._lines_counted = 0
 
     def request(self, route: str, code: int) -> None:
@@ -107,12 +102,3 @@ class Metrics:
         """Catch up with how many lines this process's log has lost so far."""
         self._lost_lines.inc(total - self._lines_counted)
         self._lines_counted = total
-
-    def serves(self, name: str, version: str) -> None:
-        """Remember which bundle serves; there is one at a time."""
-        if self._served is not None:
-            self._bundle.labels(*self._served).set(0)  # where metrics are shared a label stays, and 0 is not shown
-        if self.shown is self.registry:
-            self._bundle.clear()
-        self._bundle.labels(name, version).set(1)
-        self._served = (name, version)

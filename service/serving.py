@@ -1,36 +1,64 @@
-"""What serves now, or why nothing does."""
+"""What serves now, and whom; or why nothing does.
 
-import asyncio
-from dataclasses import dataclass
-from pathlib import Path
+A lineup is never changed, only replaced, in one assignment on the event loop. A request takes its bundle once, so what
+it began with is what it ends with; a bundle that left the lineup is let go with its last request.
+"""
 
-from structlog.typing import FilteringBoundLogger
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 
-from model.bundle.errors import BundleError
 from service.api.parse import ScoreParser
 from service.config import Settings
 from service.errors import NotReady
-from service.loader import Loaded, Runtimes, load
-from service.metrics import Metrics
+from service.loader import Loaded
 from service.scoring.engine import Clock, Engine
 from service.scoring.scorer import Net, Scorer, ScorerOptions
+from service.source import Role, Wanted
+from service.split import in_share
 from service.stores.base import BehaviorStore, UserId
 
 
 @dataclass(frozen=True, kw_only=True)
 class Served:
-    """A loaded bundle with the parser and the scorer made for it."""
+    """A loaded bundle with the parser and the scorer made for it, and what it is there for."""
 
+    role: Role
+    wanted: Wanted
     loaded: Loaded
     parser: ScoreParser
     scorer: Scorer
 
+    @property
+    def version(self) -> str:
+        """What answers call it."""
+        return self.loaded.manifest.version
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lineup:
+    """What serves at one moment."""
+
+    stable: Served | None = None
+    canary: Served | None = None
+
+    def __iter__(self) -> Iterator[Served]:
+        return (served for served in (self.stable, self.canary) if served is not None)
+
+    def find(self, wanted: Wanted) -> Served | None:
+        """The one with this content, in whichever role."""
+        return next((served for served in self if served.wanted == wanted), None)
+
+    def labels(self) -> list[tuple[str, str, str]]:
+        """Name, version and role of each."""
+        return [(served.loaded.manifest.name, served.version, served.role) for served in self]
+
 
 class Serving:
-    """Holds the bundle that serves. Starts empty; `load` fills it, in the background."""
+    """Holds the lineup. Starts empty; the watch fills it."""
 
     def __init__(self, settings: Settings, *, store: BehaviorStore, engine: Engine, clock: Clock) -> None:
         self.engine = engine
+        self.lineup = Lineup()
         self._settings = settings
         self._store = store
         self._options = ScorerOptions(
@@ -39,43 +67,52 @@ class Serving:
             allow_prior=settings.allow_prior,
             state_cache_bytes=settings.state_cache_mb * 1024**2,
         )
-        self._served: Served | None = None
         self._reason = "the bundle is still loading"
 
     def current(self) -> Served:
-        """What serves now. Raises NotReady with the reason if nothing can."""
-        if self._served is None:
+        """The stable bundle. Raises NotReady with the reason if nothing can serve."""
+        stable = self.lineup.stable
+        if stable is None:
             raise NotReady(self._reason)
         if not self.engine.alive:
             raise NotReady("a compute thread died")
-        return self._served
+        return stable
 
     def route(self, user_id: UserId) -> Served:
-        """What serves this user. Raises NotReady."""
-        return self.current()
+        """What serves this user: the canary for its share of users, else the stable bundle. Raises NotReady.
 
-    async def load(self, runtimes: Runtimes, *, metrics: Metrics, log: FilteringBoundLogger) -> None:
-        """Load the configured bundle in a thread. A bundle that is refused leaves the reason for /readyz."""
-        path, limit = Path(self._settings.bundle), self._settings.max_candidates
-        try:
-            loaded = await asyncio.to_thread(load, path, max_candidates=limit, runtimes=runtimes)
-        except BundleError as error:
-            self._reason = f"bundle refused: {error}"
-            log.error("bundle refused", file=error.file, error=str(error))
-        except Exception as error:
-            self._reason = f"bundle refused: {type(error).__name__} while loading; the log has more"
-            log.error("bundle refused", error=str(error), exc_info=True)
-        else:
-            self._served = self._serve(loaded)
-            metrics.serves(loaded.manifest.name, loaded.manifest.version)
-            name, version = loaded.manifest.name, loaded.manifest.version
-            log.info("ready", bundle=name, bundle_version=version, runtime=loaded.runtime.name)
+        Each canary has users of its own, so that it is not always the same ones who try what is new.
+        """
+        stable, canary = self.current(), self.lineup.canary
+        if canary is not None and in_share(f"{canary.version}:{user_id}", percent=self._settings.canary_percent):
+            return canary
+        return stable
 
-    def _serve(self, loaded: Loaded) -> Served:
+    def beside(self, served: Served) -> Served | None:
+        """The other bundle of the lineup, if there is one."""
+        return self.lineup.stable if served.role == "canary" else self.lineup.canary
+
+    def put(self, role: Role, loaded: Loaded, wanted: Wanted) -> None:
+        """Let `loaded` serve in this role from now on. Nothing happens if it does so already."""
+        found = self.lineup.find(wanted)
+        if found is not None and found.role == role:
+            return
+        served = self._serve(role, loaded, wanted) if found is None else replace(found, role=role)
+        self.lineup = replace(self.lineup, **{role: served})
+
+    def drop(self, role: Role) -> None:
+        """End this role's bundle."""
+        self.lineup = replace(self.lineup, **{role: None})
+
+    def explain(self, reason: str) -> None:
+        """Why nothing serves, for as long as nothing does."""
+        self._reason = reason
+
+    def _serve(self, role: Role, loaded: Loaded, wanted: Wanted) -> Served:
         settings = self._settings
         parser = ScoreParser(
             loaded.encoder.schema, max_candidates=settings.max_candidates, max_history=settings.history_keep
         )
         net = Net(encoder=loaded.encoder, runtime=loaded.runtime, prior_ctr=loaded.prior_ctr)
         scorer = Scorer(net, store=self._store, engine=self.engine, options=self._options)
-        return Served(loaded=loaded, parser=parser, scorer=scorer)
+        return Served(role=role, wanted=wanted, loaded=loaded, parser=parser, scorer=scorer)

@@ -58,12 +58,13 @@ class Routes:
         body = read_envelope(raw)
         exchange.request_id = body.request_id or exchange.request_id
         served = self._serving.route(body.user_id)
-        exchange.bundle_version = served.loaded.manifest.version
+        exchange.bundle_version = served.version
         parsed = served.parser.parse(body, deadline=exchange.started + granted)
         exchange.candidates = parsed.request.count
         exchange.phases["parse"] = self._clock() - received
         scored = await unless_gone(request.receive, served.scorer.score(parsed.request))
         self._note(exchange, scored)
+        self._metrics.bundles.scored(served.role)
         return self._render(exchange, parsed, scored)
 
     async def livez(self, _: Request) -> Response:

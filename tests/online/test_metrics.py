@@ -40,7 +40,7 @@ async def test_a_request_is_counted_where_it_belongs(serve):
     assert found["ctr_scored_total", "none"] == 1
     assert (found["ctr_candidates_count",], found["ctr_candidates_sum",]) == (1, 2)
     assert (found["ctr_unknown_items_total",], found["ctr_unknown_users_total",]) == (1, 0)
-    assert found["ctr_bundle_info", "tiny", "v1"] == 1
+    assert found["ctr_bundle_info", "tiny", "stable", "v1"] == 1
     assert (found["ctr_ready",], found["ctr_rows",]) == (1, 0)
     assert found["ctr_in_flight",] == 1  # the request for the metrics
     assert [name for name, *_ in found if name == "ctr_refused_total"] == []
@@ -80,11 +80,12 @@ async def test_refusals_and_degradation_are_counted_by_reason(serve):
     assert found["ctr_store_errors_total",] == 1
 
 
-def test_the_bundle_gauge_shows_one_bundle():
-    """After a change only the bundle that serves is 1."""
+def test_the_bundle_gauge_shows_what_serves():
+    """After a change only the bundles that serve are there, one per role."""
     metrics = Metrics(CollectorRegistry(), slo_s=0.03, routes=("/score",))
-    metrics.serves("din", "v1")
-    metrics.serves("din", "v2")
+    metrics.bundles.serve([("din", "v1", "stable")])
+    metrics.bundles.serve([("din", "v2", "stable"), ("din", "v3", "canary")])
 
-    assert metrics.registry.get_sample_value("ctr_bundle_info", {"name": "din", "version": "v1"}) is None
-    assert metrics.registry.get_sample_value("ctr_bundle_info", {"name": "din", "version": "v2"}) == 1
+    (info,) = (family for family in metrics.registry.collect() if family.name == "ctr_bundle_info")
+    shown = {(*sample.labels.values(), sample.value) for sample in info.samples}
+    assert shown == {("din", "v2", "stable", 1.0), ("din", "v3", "canary", 1.0)}
