@@ -1,0 +1,95 @@
+"""How an answer counts, the same for every load generator."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+Kind = Literal["ok", "degraded", "refused", "late", "other", "lost"]
+# ok: 200 with full scores. degraded: 200 with less. refused: 429. late: 504. other: any other status. lost: no answer.
+KINDS: tuple[Kind, ...] = ("ok", "degraded", "refused", "late", "other", "lost")
+
+
+def kind_of(status: int, body: bytes) -> Kind:
+    """The kind of an answer. Only an answer that names its `degraded` level can be degraded."""
+    match status:
+        case 200:
+            return "degraded" if b'"degraded":"' in body and b'"degraded":"none"' not in body else "ok"
+        case 429:
+            return "refused"
+        case 504:
+            return "late"
+        case _:
+            return "other"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClosedPoint:
+    """A closed loop: so many connections, each sending its next request when it has its answer."""
+
+    candidates: int
+    connections: int
+    seconds: float
+    counts: dict[Kind, int]
+    p50_ms: float  # of all answers, refusals included: wrk does not tell them apart
+    p99_ms: float
+    cpu_s: float = 0.0
+    rss_mb: float = 0.0
+
+    @property
+    def per_s(self) -> float:
+        """Candidates that got full scores, per second."""
+        return self.counts["ok"] * self.candidates / self.seconds
+
+    @property
+    def cpu_per_1000(self) -> float:
+        """CPU seconds of the server's processes per 1,000 candidates scored."""
+        return self.cpu_s / max(self.counts["ok"] * self.candidates / 1000, 1e-9)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """One request of an open loop. Times are seconds; `intended_s` counts from the start of the load."""
+
+    index: int
+    intended_s: float
+    latency_s: float  # from the intended time of sending until the last byte
+    kind: Kind
+
+
+@dataclass(frozen=True, kw_only=True)
+class OpenPoint:
+    """An open loop: requests come when they come, whether or not earlier ones are answered."""
+
+    candidates: int
+    rate: float  # requests per second
+    seconds: float
+    answers: list[Answer]
+    cpu_s: float = 0.0
+    rss_mb: float = 0.0
+    share: float = field(default=0.0)  # of the capacity
+
+    @property
+    def counts(self) -> dict[Kind, int]:
+        """Answers by kind."""
+        return {kind: sum(a.kind == kind for a in self.answers) for kind in KINDS}
+
+    @property
+    def per_s(self) -> float:
+        """Candidates that got full scores, per second."""
+        return self.counts["ok"] * self.candidates / self.seconds
+
+    @property
+    def cpu_per_1000(self) -> float:
+        """CPU seconds of the server's processes per 1,000 candidates scored."""
+        return self.cpu_s / max(self.counts["ok"] * self.candidates / 1000, 1e-9)
+
+    def percentile_ms(self, kind: Kind, percent: float) -> float | None:
+        """Latency of the answers of a kind; None if there are none."""
+        return percentile_ms([a.latency_s for a in self.answers if a.kind == kind], percent)
+
+
+def percentile_ms(seconds: list[float] | NDArray[np.float64], percent: float) -> float | None:
+    """A percentile of times in seconds, as milliseconds; None of nothing."""
+    return float(np.percentile(seconds, percent)) * 1e3 if len(seconds) else None
