@@ -67,11 +67,10 @@ class _Load:
     async def run(self, arrivals: Arrivals) -> list[Answer]:
         loop = asyncio.get_running_loop()
         times = arrivals.times()
-        # Made beforehand, so that making them takes nothing from the server under load.
-        requests = [self._request(arrivals.first + i) for i in range(len(times))]
         self._missing = len(times)
         start = loop.time()
-        for i, (at, request) in enumerate(zip(times, requests, strict=True)):
+        for i, at in enumerate(times):
+            request = self._request(arrivals.first + i)
             await asyncio.sleep(max(start + at - loop.time(), 0))
             self._send(_Sent(number=arrivals.first + i, intended_s=at, started=start, request=request))
         if times:

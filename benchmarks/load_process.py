@@ -57,6 +57,13 @@ class Server:
         except urllib.error.HTTPError as error:
             return error.code, error.read()
 
+    def metric(self, name: str) -> float:
+        """The value of one series of /metrics, named with its labels as Prometheus writes them; 0 if it is absent."""
+        with urllib.request.urlopen(f"{self.url}/metrics", timeout=30) as answer:
+            lines = answer.read().decode().splitlines()
+        values = [line.rpartition(" ")[2] for line in lines if line.rpartition(" ")[0] == name]
+        return float(values[0]) if values else 0.0
+
     def wait(self, body: bytes, *, timeout_s: float) -> bytes:
         """Wait until POST /score answers 200, and return that answer. Raises ServerError."""
         deadline = time.monotonic() + timeout_s

@@ -25,6 +25,7 @@ class Workload:
 
     candidates: int
     seed: int = 0
+    users: int = USERS  # fewer: the same ones come back sooner
 
     @cached_property
     def tails(self) -> list[bytes]:
@@ -46,7 +47,7 @@ class Workload:
 
     def user(self, index: int) -> int:
         """The user of the request with that number."""
-        return FIRST_USER + index * STRIDE % USERS
+        return FIRST_USER + index * STRIDE % self.users
 
     def write_tails(self, path: Path) -> Path:
         """One candidate list per line, as the wrk script reads them."""

@@ -6,7 +6,7 @@ import subprocess
 from pathlib import Path
 
 from benchmarks.load_answers import KINDS, ClosedPoint
-from benchmarks.load_workload import FIRST_USER, STRIDE, USERS, Workload
+from benchmarks.load_workload import FIRST_USER, STRIDE, Workload
 
 SCRIPT = Path(__file__).with_name("load_wrk.lua")
 ABSENT = "wrk is not installed, so there is no closed loop to measure: apt-get install wrk"
@@ -37,7 +37,7 @@ class Wrk:
         whole = max(round(seconds), 1)
         command = [self._binary, "-t1", f"-c{connections}", f"-d{whole}s", f"--timeout={ANSWER_TIMEOUT_S}s"]
         command += ["-s", str(SCRIPT), f"{url}/score", "--", str(tails)]
-        command += [str(number) for number in (FIRST_USER, USERS, STRIDE, self._next)]
+        command += [str(number) for number in (FIRST_USER, workload.users, STRIDE, self._next)]
         done = subprocess.run(command, capture_output=True, text=True, timeout=whole + 60, check=False)
         lines = [line for line in done.stdout.splitlines() if line.startswith("{")]
         if done.returncode or not lines:

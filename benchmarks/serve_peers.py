@@ -112,26 +112,29 @@ class Material:
 @contextmanager
 def started(name: str, kind: str, *, material: Material, cache: Path, sample: bytes) -> Iterator[Server]:
     """A system serving the net `kind`, ready to answer the body `sample`. Raises PeerError, ServerError."""
-    port = free_port()
-    log = material.folder / f"{name}-{kind}.log"
-    environ = clean_environ(os.environ)
     if name == OURS:
-        command = ours(material.bundles[kind], material.redis, port)
-    else:
-        peer = PEERS[name]
-        command = peer.command(install(peer, cache), port)
-        environ |= {
-            "BENCH_NET": str(material.naive[kind]),
-            "BENCH_REDIS": material.redis,
-            "BENCH_THREADS": str(peer.threads),
-            "PYTHONPATH": str(ROOT),
-        }
+        with our_service(material.bundles[kind], material.redis, sample=sample, log=material.folder / "ours.log") as up:
+            yield up
+        return
+    port, peer = free_port(), PEERS[name]
+    environ = clean_environ(os.environ) | {
+        "BENCH_NET": str(material.naive[kind]),
+        "BENCH_REDIS": material.redis,
+        "BENCH_THREADS": str(peer.threads),
+        "PYTHONPATH": str(ROOT),
+    }
+    command, log = peer.command(install(peer, cache), port), material.folder / f"{name}.log"
     with Server(command, port=port, environ=environ, log=log) as server:
         server.wait(sample, timeout_s=START_S)
         yield server
 
 
-def ours(bundle: Path, redis: str, port: int) -> list[str]:
-    """Our command line with nothing but what has no default."""
-    serve = str(Path(sys.executable).with_name("ctr-service"))
-    return [serve, "serve", "--bundle", str(bundle), "--store", redis, "--port", str(port)]
+@contextmanager
+def our_service(bundle: Path, redis: str, *, sample: bytes, log: Path, **settings: object) -> Iterator[Server]:
+    """`ctr-service serve`, ready, with nothing set but what has no default and `settings`. Raises ServerError."""
+    port, serve = free_port(), str(Path(sys.executable).with_name("ctr-service"))
+    command = [serve, "serve", "--bundle", str(bundle), "--store", redis, "--port", str(port)]
+    environ = clean_environ(os.environ) | {f"CTR_{name.upper()}": str(value) for name, value in settings.items()}
+    with Server(command, port=port, environ=environ, log=log) as server:
+        server.wait(sample, timeout_s=START_S)
+        yield server

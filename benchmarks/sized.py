@@ -33,7 +33,7 @@ def sized_schema() -> Schema:
     return schema_from_table(table, file="benchmark")
 
 
-def sized_bundle(root: Path, kind: str) -> tuple[Path, Din | Dien]:
+def sized_bundle(root: Path, kind: str, *, version: str = "v1", seed: int = 0) -> tuple[Path, Din | Dien]:
     """Write a bundle of a freshly initialised net; returns its folder and the net. `user_id` is a user feature."""
     schema, rng = sized_schema(), np.random.default_rng(0)
     # Vocabulary rows include padding and unknown.
@@ -42,7 +42,7 @@ def sized_bundle(root: Path, kind: str) -> tuple[Path, Din | Dien]:
     ids = np.arange(1, ITEMS - 1, dtype=np.int64)
     catalogue = Catalogue(ids=ids, columns={"cate_id": rng.integers(1, CATEGORIES - 1, len(ids))})
     encoder = Encoder(schema, vocabularies, scalings={}, catalogue=catalogue)
-    torch.manual_seed(0)
+    torch.manual_seed(seed)
     net = build_net({"kind": kind}, schema, vocabulary_sizes(encoder), file="benchmark")
     run = TrainedRun(
         net=net,
@@ -52,7 +52,7 @@ def sized_bundle(root: Path, kind: str) -> tuple[Path, Din | Dien]:
         config={"name": kind, "net": {"kind": kind}, "train": {}},
         metrics={"window": {}, "splits": {}, "score_distribution": {}},
     )
-    return publish(run, root, version="v1", code_version="benchmark"), net
+    return publish(run, root, version=version, code_version="benchmark"), net
 
 
 def _golden(encoder: Encoder) -> dict[str, np.ndarray]:
