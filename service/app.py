@@ -31,6 +31,7 @@ from service.runtimes.cpu_limit import usable_cpus
 from service.scoring.batching import BatchQueue
 from service.scoring.engine import Clock, Engine
 from service.serving import Serving
+from service.shadow import Shadow
 from service.shared_metrics import merged
 from service.source import open_source
 from service.stores.base import BehaviorStore
@@ -64,6 +65,7 @@ def create_app(  # noqa: PLR0913  # the composition root: whatever a test or a s
     load_bundle = partial(load, max_candidates=settings.max_candidates, runtimes=runtimes or make_runtimes(settings))
     source = open_source(settings.bundle, cache=settings.bundle_cache)
     watch = Watch(source, serving, load=load_bundle, metrics=metrics.bundles, log=log)
+    shadow = Shadow(serving, settings, metrics=metrics.bundles, log=log, clock=clock)
     vitals = Vitals(serving, process, metrics=metrics)
 
     @asynccontextmanager
@@ -76,11 +78,13 @@ def create_app(  # noqa: PLR0913  # the composition root: whatever a test or a s
         watching.cancel()
         refreshing.cancel()
         await asyncio.wait([watching])
+        await shadow.close()
         await asyncio.to_thread(engine.close)
         await store.close()
 
     app = FastAPI(title="CTR Scorer", version=version("ctr-scorer"), lifespan=lifespan)
-    app.include_router(make_router(Routes(serving, settings, metrics=metrics, clock=clock, vitals=vitals)))
+    routes = Routes(serving, settings, metrics=metrics, clock=clock, vitals=vitals, shadow=shadow)
+    app.include_router(make_router(routes))
     app.add_middleware(Observe, metrics=metrics, log=log, clock=clock, drain=process.drain)
     answer_errors(app, log)
     return app

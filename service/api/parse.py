@@ -54,7 +54,7 @@ class ScoreParser:
         """Check what the envelope left open. Raises InvalidRequest or TooLarge."""
         if body.explain:
             raise InvalidRequest("explain: found true, allowed: false; explanations are not available in this bundle")
-        columns = to_columns(body.candidates, self._item, key=self._keys.item, where="candidates")
+        columns = dict(to_columns(body.candidates, self._item, key=self._keys.item, where="candidates"))
         self._check_count(len(columns[self._keys.item]))
         item_ids = check_ids(columns.pop(self._keys.item), where=f"candidates.{self._keys.item}")
         user = to_single_row(body.user, self._user, where="user")

@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable
 from fastapi import APIRouter, Request, Response
 from fastapi.routing import APIRoute
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from starlette.background import BackgroundTask
 
 from service.api.answers import json_answer
 from service.api.body import deadline_s, read_body, unless_gone
@@ -18,6 +19,7 @@ from service.metrics import Metrics
 from service.scoring.engine import Clock
 from service.scoring.scorer import Scored
 from service.serving import Serving
+from service.shadow import Answered, Shadow
 from service.vitals import Vitals
 
 ROUTES = (SCORE_PATH, "/livez", "/readyz", "/metrics", "/bundle", "/docs", "/openapi.json")
@@ -40,12 +42,15 @@ class DirectRoute(APIRoute):
 class Routes:
     """The endpoints, over what they need."""
 
-    def __init__(self, serving: Serving, settings: Settings, *, metrics: Metrics, clock: Clock, vitals: Vitals) -> None:
+    def __init__(  # noqa: PLR0913  # what the endpoints need, each of them
+        self, serving: Serving, settings: Settings, *, metrics: Metrics, clock: Clock, vitals: Vitals, shadow: Shadow
+    ) -> None:
         self._serving = serving
         self._settings = settings
         self._metrics = metrics
         self._clock = clock
         self._vitals = vitals
+        self._shadow = shadow
 
     async def score(self, request: Request) -> Response:
         """Predicted click probability of every candidate for one user, and its rank."""
@@ -65,7 +70,13 @@ class Routes:
         scored = await unless_gone(request.receive, served.scorer.score(parsed.request))
         self._note(exchange, scored)
         self._metrics.bundles.scored(served.role)
-        return self._render(exchange, parsed, scored)
+        answer = self._render(exchange, parsed, scored)
+        if self._shadow.wants(exchange.request_id):
+            done = Answered(
+                request_id=exchange.request_id, body=body, request=parsed.request, scored=scored, served=served
+            )
+            answer.background = BackgroundTask(self._shadow.begin, done)  # once the answer was sent
+        return answer
 
     async def livez(self, _: Request) -> Response:
         """200 as long as the process answers and could compute; load and readiness do not matter."""
