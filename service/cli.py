@@ -91,7 +91,7 @@ def _serve(settings: Settings, *, place: Place | None = None, port: int | None =
 
 def _supervise(settings: Settings) -> int:
     """The parent of several processes; returns its exit code."""
-    from service.supervisor import Supervisor  # noqa: PLC0415  # other commands need not wait for it
+    from service.supervisor import Restarts, Supervisor  # noqa: PLC0415  # other commands need not wait for it
 
     log = json_log(settings.log_level, sink=DescriptorSink(sys.stdout.fileno()))
     try:
@@ -101,7 +101,7 @@ def _supervise(settings: Settings) -> int:
     with held:
         port = held.getsockname()[1]
         log.info(f"{settings.workers} processes running on http://{settings.host}:{port}")
-        return Supervisor(settings, _serve, port=port, log=log).run()
+        return Supervisor(settings, _serve, port=port, log=log, restarts=Restarts()).run()
 
 
 async def _load_history(file: Path, settings: Settings, *, time_unit: Literal["s", "ms"], renamed: list[str]) -> None:

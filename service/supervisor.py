@@ -12,7 +12,7 @@ import os
 import signal
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import wait
@@ -27,7 +27,7 @@ from service.process import Place
 from service.shared_metrics import forget_dead
 
 QUICK_S = 10.0  # a process that lives for less died of its start
-PAUSES_S = (0.5, 1.0, 2.0, 4.0)  # before a replacement, after the 1st, 2nd, ... quick death in a row at one place
+PAUSES_S = (0.5, 1.0, 2.0, 4.0)
 END_S = 10.0  # beyond pause and drain: compute threads and connections to the store end
 GAVE_UP = OVERRAN = 1  # exit codes
 HOPELESS = (2, 3)  # exit codes of a process that another one would repeat: a wrong setting, a port that is taken
@@ -38,7 +38,9 @@ Serve = Callable[..., None]
 class Restarts:
     """How long to wait before a process is replaced. Pure: times come in, pauses go out."""
 
-    def __init__(self) -> None:
+    def __init__(self, pauses_s: Sequence[float] = PAUSES_S) -> None:
+        """`pauses_s` after the first, second, ... quick death in a row at one place; beyond them is the end."""
+        self._pauses_s = pauses_s
         self._quick: dict[int, int] = {}  # place -> quick deaths in a row
 
     def pause(self, place: int, *, lived_s: float) -> float | None:
@@ -47,7 +49,7 @@ class Restarts:
         self._quick[place] = quick
         if quick == 0:
             return 0.0
-        return PAUSES_S[quick - 1] if quick <= len(PAUSES_S) else None
+        return self._pauses_s[quick - 1] if quick <= len(self._pauses_s) else None
 
 
 @dataclass
@@ -64,7 +66,9 @@ class _Seat:
 class Supervisor:
     """Runs `settings.workers` processes until it is told to end, in the calling (main) thread."""
 
-    def __init__(self, settings: Settings, serve: Serve, *, port: int, log: FilteringBoundLogger) -> None:
+    def __init__(
+        self, settings: Settings, serve: Serve, *, port: int, log: FilteringBoundLogger, restarts: Restarts
+    ) -> None:
         """`serve(settings, place=..., port=...)` is what each process runs until SIGTERM; importable by name."""
         self._settings = settings
         self._serve = serve
@@ -72,7 +76,7 @@ class Supervisor:
         self._log = log
         self._spawn = multiprocessing.get_context("spawn")
         self._seats = [_Seat(number) for number in range(settings.workers)]
-        self._restarts = Restarts()
+        self._restarts = restarts
         self._ending = False
         self._woken, self._wake = os.pipe()
 
@@ -80,11 +84,14 @@ class Supervisor:
         """Serve. Returns the exit code: 0 after a clean end, 1 if processes kept dying or one had to be killed, and
         the code of a process that ended with one of `HOPELESS`.
         """
-        for asked in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(asked, self._end)
-        with tempfile.TemporaryDirectory(prefix="ctr-metrics-") as folder:
-            code = self._watch(Path(folder))
-            return self._stop() or code
+        before = {asked: signal.signal(asked, self._end) for asked in (signal.SIGTERM, signal.SIGINT)}
+        try:
+            with tempfile.TemporaryDirectory(prefix="ctr-metrics-") as folder:
+                code = self._watch(Path(folder))
+                return self._stop() or code
+        finally:
+            for asked, handler in before.items():
+                signal.signal(asked, handler)
 
     def _end(self, _: int, __: FrameType | None) -> None:
         self._ending = True
