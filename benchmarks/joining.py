@@ -78,7 +78,7 @@ def join(runtime: Runtime, bundle: Bundle, *, name: str, repeats: int) -> dict[s
     print("| L | candidates | alone ms | " + " | ".join(f"{users} joined" for users in JOINED) + " |")
     metrics = {}
     for counts, lengths in SHAPES:
-        shapes = zip(range(REQUESTS), cycle(counts), cycle(lengths))  # noqa: B905  # the first one ends
+        shapes = zip(range(REQUESTS), cycle(counts), cycle(lengths))  # the first one ends
         works = [work(runtime, bundle, count=count, length=length, seed=seed) for seed, count, length in shapes]
         ms = medians({users: _in_groups(works, users) for users in (1, *JOINED)}, repeats=repeats)
         ratios = {users: ms[users] / ms[1] for users in JOINED}

@@ -19,6 +19,7 @@ from service.errors import Overloaded
 from service.runtimes.base import BatchLimits
 
 _RATE_WEIGHT = 0.1  # of the newest batch in the running mean of seconds per row
+_PADDED = 1.25  # largest share of padded cells to real ones where requests are joined; more costs more than it saves
 
 
 @dataclass(eq=False, kw_only=True)
@@ -204,15 +205,21 @@ class BatchQueue:
         limits = first.limits
         fresh = [job for job in self._open if job.kind is first.kind and not (job.encoded or job.encoding or job.alone)]
         share = math.ceil(len(fresh) / (self._idle() + 1))
-        chosen, rows, length = [first], first.rows, first.length
+        chosen, rows, length, cells = [first], first.rows, first.length, _cells(first)
         for job in fresh[1:]:
             if len(chosen) == min(share, limits.users):
                 break
-            rows, length = max(rows, job.rows), max(length, job.length)
-            users = len(chosen) + 1
-            if users * rows > limits.joined or users * rows * max(length, 1) > limits.pairs:
-                break
+            wider, longer, users = max(rows, job.rows), max(length, job.length), len(chosen) + 1
+            padded, real = users * wider * max(longer, 1), cells + _cells(job)
+            if users * wider > limits.joined or padded > min(limits.pairs, _PADDED * real):
+                continue  # it is the first, or nearer to it, next time
             chosen.append(job)
+            rows, length, cells = wider, longer, real
         if len(chosen) == 1:
             return self._cut(first)
         return Batch(tuple(Piece(job, 0, job.rows) for job in chosen), encode=True)
+
+
+def _cells(job: Job) -> int:
+    """What its activations grow with."""
+    return job.rows * max(job.length, 1)

@@ -200,20 +200,30 @@ def test_only_requests_of_one_kind_are_joined():
 @pytest.mark.parametrize(
     ("limits", "sizes", "length", "expected"),
     [
-        (BatchLimits(users=1), (10, 10, 10), 0, 1),
-        (BatchLimits(users=2, joined=100), (10, 10, 10), 0, 2),
-        (BatchLimits(users=9, joined=30), (10, 10, 10), 0, 3),
-        (BatchLimits(users=9, joined=29), (10, 10, 10), 0, 2),
-        (BatchLimits(users=9, joined=30), (5, 20, 5), 0, 1),  # padding counts: two of 20
-        (BatchLimits(users=9, joined=100, pairs=1000), (10, 10, 10), 50, 2),  # 2 x 10 x 50
+        (BatchLimits(users=1), (10, 10, 10), 0, [0]),
+        (BatchLimits(users=2, joined=100), (10, 10, 10), 0, [0, 1]),
+        (BatchLimits(users=9, joined=30), (10, 10, 10), 0, [0, 1, 2]),
+        (BatchLimits(users=9, joined=29), (10, 10, 10), 0, [0, 1]),
+        (BatchLimits(users=9, joined=27), (8, 10, 8), 0, [0, 1]),  # padding counts: three of 10
+        (BatchLimits(users=9, joined=100), (5, 20, 5), 0, [0, 2]),  # 20 would be mostly padding
+        (BatchLimits(users=9, joined=100, pairs=1000), (10, 10, 10), 50, [0, 1]),  # 2 x 10 x 50
     ],
 )
 def test_joins_stay_within_the_limits_of_the_runtime(limits, sizes, length, expected):
-    """So many requests, rows and pairs, counted with padding; what does not fit is not overtaken."""
+    """So many requests, rows and pairs, counted with padding, and little padding; one that does not fit waits."""
     queue = queue_of(1)
     lined = [line_up(queue, rows, limits=limits, length=length) for rows in sizes]
 
-    assert jobs(take(queue)) == lined[:expected]
+    assert jobs(take(queue)) == [lined[number] for number in expected]
+
+
+def test_short_and_long_histories_are_not_joined():
+    """Padding one to the other costs more than the call it saves."""
+    queue = queue_of(1)
+    long, short, again = (line_up(queue, 10, limits=JOINING, length=length) for length in (100, 20, 90))
+
+    assert jobs(take(queue)) == [long, again]
+    assert jobs(take(queue)) == [short]
 
 
 def test_a_request_with_a_known_state_is_not_joined():
