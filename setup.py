@@ -5,6 +5,7 @@ from setuptools import Extension, setup
 FOLDER = "service/runtimes/native"
 FLAGS = [
     "-O3",
+    "-g0",
     "-std=c++17",
     "-fno-exceptions",
     "-fno-rtti",
@@ -18,7 +19,7 @@ setup(
         Extension(
             "service.runtimes.native._kernel",
             sources=[f"{FOLDER}/{name}.cpp" for name in ("api", "kernel_avx512", "kernel_avx2", "kernel_portable")],
-            depends=[f"{FOLDER}/{name}" for name in ("kernel.h", "kernel.inc", "generic.inc")],
+            depends=[f"{FOLDER}/{name}" for name in ("kernel.h", "kernel.inc", "layers.inc", "generic.inc")],
             extra_compile_args=FLAGS,
             language="c++",
             optional=True,

@@ -105,12 +105,12 @@ def test_a_path_that_the_processor_lacks_is_refused_with_those_it_has(bundles: d
         NativeRuntime(read_bundle(bundles["din"]), path="sparc")
 
 
-def test_wrong_weights_do_not_become_ready(bundles: dict[str, Path], kernel: Kernel, tmp_path: Path) -> None:
+@pytest.mark.usefixtures("kernel")
+def test_wrong_weights_do_not_become_ready(bundles: dict[str, Path], tmp_path: Path) -> None:
     """Intact checksums, another bias: the golden scores come out differently, so the bundle is refused."""
-    assert kernel.paths
-    bias = read_npz(read_bundle(bundles["din"]).files, "candidate.npz")["attention.bias"]
-    moved = rewritten(bundles["din"], tmp_path / "moved", **{"attention.bias": bias + 1})
-    short = rewritten(bundles["din"], tmp_path / "short", **{"attention.bias": bias[1:]})
+    arrays = read_npz(read_bundle(bundles["din"]).files, "candidate.npz")
+    moved = rewritten(bundles["din"], tmp_path / "moved", **{"head.1.bias": arrays["head.1.bias"] + 1})
+    short = rewritten(bundles["din"], tmp_path / "short", **{"attention.bias": arrays["attention.bias"][1:]})
     runtimes = {"onnx": NativeRuntime}
 
     with pytest.raises(BundleError, match=r"golden.npz: its scores differ"):
@@ -119,9 +119,9 @@ def test_wrong_weights_do_not_become_ready(bundles: dict[str, Path], kernel: Ker
         load(short, max_candidates=4, runtimes=runtimes)
 
 
-def test_a_damaged_weights_file_is_refused_by_name(bundles: dict[str, Path], kernel: Kernel, tmp_path: Path) -> None:
+@pytest.mark.usefixtures("kernel")
+def test_a_damaged_weights_file_is_refused_by_name(bundles: dict[str, Path], tmp_path: Path) -> None:
     """Cut off, or no archive at all, although the manifest's checksum says that it is what was written."""
-    assert kernel.paths
     read = read_bundle(bundles["din"])
     whole = read.files["candidate.npz"]
     for number, raw in enumerate((b"", b"PK\x03\x04", whole[:-100], whole[: len(whole) // 2])):

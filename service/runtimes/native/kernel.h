@@ -1,9 +1,9 @@
 // What Python (library.py) hands to the kernel. Every shape is checked there; only ids are checked here.
-// Shapes: U users, C candidates, L history, E width of a behavior, H hidden, G = 3H gates (r, u, c), J outputs of a layer.
+// Shapes: U users, C candidates, L history, E width of a behavior, H hidden, G = 3H gates, J outputs of a layer.
 #pragma once
 #include <stdint.h>
 
-enum { BLOCK = 10 };  // outputs that one pass over a layer's inputs computes; packed weights are [J/BLOCK][inputs][BLOCK]
+enum { BLOCK = 10 };  // packed weights are [J / BLOCK][inputs][BLOCK]
 enum { SIGMOID = 0, DICE = 1, PRELU = 2 };
 enum { OK = 0, NO_MEMORY = 1, BAD_ID = 2, NO_SUCH_PATH = 3 };
 

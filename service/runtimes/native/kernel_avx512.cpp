@@ -13,7 +13,7 @@ typedef float V __attribute__((vector_size(64)));
 
 // 2^x = 2^floor(x) 2^fraction.
 static inline V exp2v(V x) {
-    const __m512 clamped = _mm512_max_ps(_mm512_min_ps((__m512)x, _mm512_set1_ps(126)), _mm512_set1_ps(-126));
+    const __m512 clamped = _mm512_min_ps((__m512)x, _mm512_set1_ps(126));  // far below, scalef gives 0
     const V f = (V)_mm512_reduce_ps(clamped, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC);
     const V p = power_of_fraction(f);
     return (V)_mm512_scalef_ps((__m512)p, clamped);
