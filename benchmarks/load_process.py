@@ -81,6 +81,10 @@ class Server:
         tail = "\n".join(self._log.read_text(errors="replace").splitlines()[-12:])
         raise ServerError(f"not ready within {timeout_s:.0f} s or ended (last: {seen}); the end of its log:\n{tail}")
 
+    def members(self) -> set[int]:
+        """The process ids of the tree."""
+        return set(self._tree())
+
     def cpu_s(self) -> float:
         """CPU seconds of all processes of the tree so far, children that have ended included."""
         return sum(sum(map(int, fields[11:15])) for fields in self._tree().values()) / TICKS
@@ -102,11 +106,11 @@ class Server:
 
     def close(self) -> None:
         """SIGTERM, then SIGKILL for whatever of the tree is left."""
-        tree = set(self._tree())
+        tree = self.members()
         self._process.terminate()
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(STOP_S)
-        for pid in tree | set(self._tree()):
+        for pid in tree | self.members():
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         self._process.wait()

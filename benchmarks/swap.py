@@ -172,13 +172,15 @@ class Mover(threading.Thread):
 def report(quiet: list[Answer], swapping: list[Answer], check: Check) -> dict[str, float | None]:
     """Both loads side by side; refusals (429) are by design and counted apart from what failed."""
     out: dict[str, float | None] = {"mixed": check.mixed, **{f"checked_{v}": n for v, n in check.checked.items()}}
-    p99 = {}
+    p99: dict[str, float | None] = {}
     for name, answers in (("quiet", quiet), ("swapping", swapping)):
         accepted = [a.latency_s for a in answers if a.kind == "ok"]
-        for percent in (50, 99):
-            out[f"p{percent}_ms_{name}"] = percentile_ms(accepted, percent)
         p99[name] = percentile_ms(accepted, 99)
+        for percent in (50, 99):
+            ms = percentile_ms(accepted, percent)
+            out[f"p{percent}_ms_{name}"] = None if ms is None else round(ms, 3)
         out |= {f"{kind}_{name}": sum(a.kind == kind for a in answers) for kind in KINDS}
+        out[f"refused_percent_{name}"] = round(100 * sum(a.kind == "refused" for a in answers) / len(answers), 2)
     out["failed"] = sum(a.kind in ("late", "other", "lost") for a in [*quiet, *swapping])
     before, during = p99["quiet"], p99["swapping"]
     out["p99_swapping_over_quiet"] = round(during / before, 3) if before and during else None
