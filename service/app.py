@@ -18,10 +18,11 @@ from fastapi import FastAPI
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
 from structlog.typing import FilteringBoundLogger
 
+from service.api.admin import ADMIN_ROUTES, Admin, make_admin_router
 from service.api.answers import answer_errors
 from service.api.observe import Observe
 from service.api.routes import ROUTES, Routes, make_router
-from service.config import Settings
+from service.config import Settings, read_admin_key
 from service.loader import Runtimes, load
 from service.logs import json_log
 from service.metrics import Metrics
@@ -52,8 +53,10 @@ def create_app(  # noqa: PLR0913  # the composition root: whatever a test or a s
 ) -> FastAPI:
     """The service. `store` replaces the one that the settings name; the app closes either when it ends.
 
-    Raises ValueError if the store's URL cannot be read, SettingsError if the bundle's cannot.
+    Raises ValueError if the store's URL cannot be read, SettingsError if the bundle's or the admin key's file
+    cannot.
     """
+    key = read_admin_key(settings)
     log = log or json_log(settings.log_level)
     process = process or Process()
     metrics = _metrics(settings, process.place)
@@ -85,8 +88,11 @@ def create_app(  # noqa: PLR0913  # the composition root: whatever a test or a s
     app = FastAPI(title="CTR Scorer", version=version("ctr-scorer"), lifespan=lifespan)
     routes = Routes(serving, settings, metrics=metrics, clock=clock, vitals=vitals, shadow=shadow)
     app.include_router(make_router(routes))
-    app.add_middleware(Observe, metrics=metrics, log=log, clock=clock, drain=process.drain)
+    if key is not None:
+        app.include_router(make_admin_router(Admin(watch, settings, key=key, log=log)))
     answer_errors(app, log)
+    inner = app.build_middleware_stack()
+    app.middleware_stack = Observe(inner, routes.score, metrics=metrics, log=log, clock=clock, drain=process.drain)
     return app
 
 
@@ -112,7 +118,7 @@ def _metrics(settings: Settings, place: Place | None) -> Metrics:
     registry = CollectorRegistry()
     if place is not None:
         shown = merged(place.metrics)
-        return Metrics(registry, slo_s=settings.slo_s, routes=ROUTES, shown=shown)
+        return Metrics(registry, slo_s=settings.slo_s, routes=(*ROUTES, *ADMIN_ROUTES), shown=shown)
     for collector in (ProcessCollector, PlatformCollector, GCCollector):
         collector(registry=registry)
-    return Metrics(registry, slo_s=settings.slo_s, routes=ROUTES)
+    return Metrics(registry, slo_s=settings.slo_s, routes=(*ROUTES, *ADMIN_ROUTES))

@@ -32,16 +32,20 @@ def unexpected(exchange: Exchange) -> Response:
     return refusal(exchange, "internal error; the log has it by request_id", status=500, error_type="internal_error")
 
 
+def refused(exchange: Exchange, error: ServiceError, log: FilteringBoundLogger) -> Response:
+    """The answer to one of our errors; the log has the cause of a 500."""
+    if error.status == 500:
+        log.error("request failed", request_id=exchange.request_id, error=str(error), exc_info=error)
+    retry = {} if error.retry_after_s is None else {"Retry-After": str(error.retry_after_s)}
+    return refusal(exchange, str(error), status=error.status, error_type=error.error_type, headers=retry)
+
+
 def answer_errors(app: FastAPI, log: FilteringBoundLogger) -> None:
     """Map our errors and the framework's own to the one shape. Anything else is caught by `Observe`."""
 
     async def ours(request: Request, error: Exception) -> Response:
         assert isinstance(error, ServiceError)
-        exchange = exchange_of(request.scope)
-        if error.status == 500:
-            log.error("request failed", request_id=exchange.request_id, error=str(error), exc_info=error)
-        retry = {} if error.retry_after_s is None else {"Retry-After": str(error.retry_after_s)}
-        return refusal(exchange, str(error), status=error.status, error_type=error.error_type, headers=retry)
+        return refused(exchange_of(request.scope), error, log)
 
     async def routing(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)

@@ -12,6 +12,7 @@ from service.errors import ClientGone, DeadlineExceeded, InvalidRequest, TooLarg
 
 T = TypeVar("T")
 DEADLINE_HEADER = "X-Deadline-Ms"
+_WATCH_AFTER_S = 0.005
 
 
 def deadline_s(scope: Scope, *, default_ms: float, max_ms: float) -> float:
@@ -46,19 +47,24 @@ async def read_body(scope: Scope, receive: Receive, *, limit: int, timeout_s: fl
 async def unless_gone(receive: Receive, work: Coroutine[None, None, T]) -> T:
     """The result of `work`; if the caller disconnects first, `work` is cancelled and ClientGone is raised.
 
-    `work` runs in the caller's own task, and the watch begins when it first waits: a task per request less.
+    `work` runs in the caller's own task. The watch begins after a while: most answers are there before.
     """
     task = asyncio.current_task()
     assert task is not None
-    gone = asyncio.ensure_future(_cancel_when_gone(receive, task))
+    gone: list[asyncio.Future[None]] = []
+    watch = asyncio.get_running_loop().call_later(
+        _WATCH_AFTER_S, lambda: gone.append(asyncio.ensure_future(_cancel_when_gone(receive, task)))
+    )
     try:
         return await work
     except asyncio.CancelledError:
-        if not gone.done() or task.uncancel() > 0:  # somebody else wants this task to end
+        if not (gone and gone[0].done()) or task.uncancel() > 0:  # somebody else wants this task to end
             raise
         raise ClientGone("the caller closed the connection") from None
     finally:
-        gone.cancel()
+        watch.cancel()
+        for watching in gone:
+            watching.cancel()
 
 
 async def _receive_all(receive: Receive, *, limit: int) -> bytes:

@@ -1,6 +1,6 @@
 """The routes. POST /score reads its own bytes and writes its own: no object per candidate on the way."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 
 from fastapi import APIRouter, Request, Response
 from fastapi.routing import APIRoute
@@ -10,7 +10,7 @@ from starlette.background import BackgroundTask
 from service.api.answers import json_answer
 from service.api.body import deadline_s, read_body, unless_gone
 from service.api.exchange import Exchange, exchange_of
-from service.api.observe import SCORE_PATH
+from service.api.observe import SCORE_PATH, Endpoint
 from service.api.openapi import SCORE_REQUEST, SCORE_RESPONSES, refusals
 from service.api.parse import Parsed, read_envelope
 from service.api.render import render_scored
@@ -23,7 +23,6 @@ from service.shadow import Answered, Shadow
 from service.vitals import Vitals
 
 ROUTES = (SCORE_PATH, "/livez", "/readyz", "/metrics", "/bundle", "/docs", "/openapi.json")
-Endpoint = Callable[[Request], Awaitable[Response]]
 
 
 class DirectRoute(APIRoute):

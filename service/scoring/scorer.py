@@ -1,8 +1,8 @@
 """The story of one request: read the history, encode, compute, rank.
 
     history   from the request, else from the store; a store that fails means an empty history, `degraded: history`
-    encode    on the event loop, candidates while the store is being asked: it is numpy under the GIL and takes a
-              fraction of a millisecond, so a thread would only add two hand-overs
+    encode    on the event loop: it is numpy under the GIL and takes a fraction of a millisecond, so a thread would
+              only add two hand-overs
     compute   by the engine's threads, where the runtime releases the GIL; refused where there is no room or no time,
               or answered from the items' prior click rates where that is allowed, `degraded: prior`
     rank      1 is the highest pCTR; equal scores keep the caller's order
@@ -133,25 +133,14 @@ class Scorer:
     async def _score(self, request: ScoreRequest, job: Job) -> Scored:
         clock = self._options.clock
         began = clock()
-        reading = asyncio.ensure_future(self._read_history(request))
-        try:
-            await asyncio.sleep(0)  # lets it send its command, so that encoding costs no time of its own
-            sent = clock()
-            items = self.encoder.encode_items(request.candidates)
-            status, unknown_items = self._statuses(items)
-            items_encoded = clock()
-            history, degraded = await reading
-        finally:
-            reading.cancel()
+        history, degraded = await self._read_history(request)
         read = clock()
-        user = self._encode_user(request, history)
+        user, items = self._encode_user(request, history), self.encoder.encode_items(request.candidates)
         encoded = clock()
         pctr, times = await self._compute(job, user, items)
+        status, unknown_items = self._statuses(items)
         timings = Timings(
-            store_s=read - items_encoded + sent - began,
-            encode_s=items_encoded - sent + encoded - read,
-            queue_s=times.queue_s,
-            compute_s=times.compute_s,
+            store_s=read - began, encode_s=encoded - read, queue_s=times.queue_s, compute_s=times.compute_s
         )
         return Scored(
             pctr=pctr,

@@ -5,36 +5,30 @@ fall in order. Each operation touches one key, so the key needs no cluster hash 
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
-from functools import partial
-from typing import Self, TypeVar
+from collections.abc import Sequence
+from typing import Any, Self
 
-from redis.asyncio import Redis
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 
 from model.bundle.records import Behaviors, from_members, no_behaviors, to_members
 from service.stores.base import StoreError, UserId
+from service.stores.connections import Command, Connections
 
 KEY_PREFIX = "ctr:h:"
 POOL_SIZE = 16
-Answer = TypeVar("Answer")
 
 
 class RedisStore:
     """A BehaviorStore on Redis. Connects when first used, and again by itself after Redis was away."""
 
     def __init__(
-        self, client: Redis, *, pool_size: int, history_keep: int, ttl_s: int, key_prefix: str = KEY_PREFIX
+        self, connections: Connections, *, history_keep: int, ttl_s: int, key_prefix: str = KEY_PREFIX
     ) -> None:
-        """Own `client`, whose pool must allow `pool_size` connections; more operations at once wait their turn."""
-        if min(pool_size, history_keep, ttl_s) < 1:
-            raise ValueError("pool_size, history_keep and ttl_s must be at least 1")
-        self._client = client
-        # redis-py's own blocking pool costs 25 us more per call and loses wake-ups when a waiter is cancelled.
-        self._turns = asyncio.Semaphore(pool_size)
+        """Own `connections`."""
+        if min(history_keep, ttl_s) < 1:
+            raise ValueError("history_keep and ttl_s must be at least 1")
+        self._connections = connections
         self._history_keep = history_keep
         self._ttl_s = ttl_s
         self._key_prefix = key_prefix
@@ -47,18 +41,13 @@ class RedisStore:
 
         Raises ValueError for another URL, without repeating it.
         """
+        if pool_size < 1:
+            raise ValueError("pool_size must be at least 1")
         try:
-            client = Redis.from_url(
-                url,
-                max_connections=pool_size,
-                protocol=2,  # RESP3 would add two round trips to each connect, for push messages that nobody reads
-                socket_timeout=None,  # `timeout_s` bounds all; a second clock would start a task per command
-                socket_connect_timeout=None,
-                retry=Retry(NoBackoff(), 1),  # once, at once: a connection that Redis closed meanwhile; default is 10
-            )
+            connections = Connections(url, size=pool_size)
         except ValueError:
             raise ValueError("not a Redis URL, allowed: redis://, rediss:// and unix://") from None
-        return cls(client, pool_size=pool_size, history_keep=history_keep, ttl_s=ttl_s, key_prefix=key_prefix)
+        return cls(connections, history_keep=history_keep, ttl_s=ttl_s, key_prefix=key_prefix)
 
     def key(self, user_id: UserId) -> bytes:
         """The Redis key of a user's sorted set."""
@@ -68,11 +57,10 @@ class RedisStore:
         """See BehaviorStore."""
         if limit < 1:
             return no_behaviors()
-        newest = partial(self._client.execute_command, "ZRANGE", self.key(user_id), 0, limit - 1, "REV")
-        members: list[bytes] = await self._bounded(newest, timeout_s)
-        members.reverse()
+        newest: Command = ("ZRANGE", self.key(user_id), 0, limit - 1, "REV")
+        (members,) = await self._bounded([newest], timeout_s)
         try:
-            return from_members(members)
+            return from_members(members[::-1])
         except ValueError as error:
             raise StoreError(f"redis holds something else than a history: {error}") from error
 
@@ -82,30 +70,27 @@ class RedisStore:
 
     async def append_many(self, histories: Sequence[tuple[UserId, Behaviors]], *, timeout_s: float) -> None:
         """See BehaviorStore. One round trip; no transaction, since any part of it may be repeated."""
-        pipeline = self._client.pipeline(transaction=False)
+        commands: list[Command] = []
         for user_id, behaviors in histories:
             if not len(behaviors):
                 continue
             key = self.key(user_id)
             pairs = zip(behaviors["time"].tolist(), to_members(behaviors), strict=True)
-            pipeline.execute_command("ZADD", key, *(part for pair in pairs for part in pair))
-            pipeline.execute_command("ZREMRANGEBYRANK", key, 0, -self._history_keep - 1)
-            pipeline.execute_command("EXPIRE", key, self._ttl_s)
-        if len(pipeline):
-            await self._bounded(pipeline.execute, timeout_s)
+            commands.append(("ZADD", key, *(part for pair in pairs for part in pair)))
+            commands.append(("ZREMRANGEBYRANK", key, 0, -self._history_keep - 1))
+            commands.append(("EXPIRE", key, self._ttl_s))
+        if commands:
+            await self._bounded(commands, timeout_s)
 
     async def close(self) -> None:
         """See BehaviorStore."""
-        await self._client.aclose()
+        await self._connections.close()
 
-    async def _bounded(self, operation: Callable[[], Awaitable[Answer]], timeout_s: float) -> Answer:
-        """The answer within `timeout_s`, waiting for a turn and connecting included, or StoreError.
-
-        redis-py drops a connection whose reply was not awaited to its end, so no late reply meets the next caller.
-        """
+    async def _bounded(self, commands: Sequence[Command], timeout_s: float) -> list[Any]:
+        """The replies within `timeout_s`, waiting for a turn and connecting included, or StoreError."""
         try:
-            async with asyncio.timeout(timeout_s), self._turns:
-                return await operation()
+            async with asyncio.timeout(timeout_s):
+                return await self._connections.ask(commands)
         except TimeoutError as error:
             raise StoreError(f"redis did not answer within {timeout_s * 1000:.0f} ms") from error
         except RedisConnectionError as error:
