@@ -27,7 +27,8 @@ from benchmarks.serve_peers import our_service
 SHARE = 0.7
 WINDOW_S = 5.0
 WARM_SHARE = 0.2  # of the run: caches and the allocator fill; the fit leaves it out
-CAPACITY_S = 8.0
+WARM_S, CAPACITY_S = 3.0, 5.0
+CONNECTIONS = (1, 2, 4)
 TARGETS = {
     "rss_mb_per_hour": ["<=", 30],
     "p50_drift_percent": ["<=", 10],
@@ -59,13 +60,19 @@ def main() -> None:
     )
 
 
-def capacity(wrk: Wrk, server: Server, workload: Workload, *, seconds: float = CAPACITY_S) -> float:
-    """Requests per second of a closed loop with four connections, after a warm-up."""
-    wrk.run(server.url, workload, connections=4, seconds=2)
+def capacity(wrk: Wrk, server: Server, workload: Workload) -> float:
+    """Requests per second that got full scores, of the best of three closed loops, after a warm-up.
+
+    More connections may give less: those who are refused ask again at once.
+    """
+    wrk.run(server.url, workload, connections=2, seconds=WARM_S)
+    rates = []
+    for connections in CONNECTIONS:
+        server.settle()
+        point = wrk.run(server.url, workload, connections=connections, seconds=CAPACITY_S)
+        rates.append(point.counts["ok"] / point.seconds)
     server.settle()
-    point = wrk.run(server.url, workload, connections=4, seconds=seconds)
-    server.settle()
-    return point.counts["ok"] / point.seconds
+    return max(rates)
 
 
 class Memory:
