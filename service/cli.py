@@ -84,6 +84,9 @@ def _serve(settings: Settings, *, place: Place | None = None, port: int | None =
 
     try:
         serve(settings, place=place, port=port)
+    except SettingsError as error:
+        print(*error.problems, sep="\n", file=sys.stderr)
+        sys.exit(CONFIG_ERROR)
     except ValueError as error:
         print(f"CTR_STORE: {error}", file=sys.stderr)
         sys.exit(CONFIG_ERROR)

@@ -2,6 +2,9 @@
 
 ServiceError                 status  error_type
 ├── InvalidRequest              422  invalid_request    the caller must change the request
+├── Unauthorized                401  unauthorized       the admin key is missing
+├── Forbidden                   403  forbidden          another key than the admin key
+├── Conflict                    409  conflict           what there is does not allow it; the message says what
 ├── TooLarge                    413  too_large          body, candidates or history above a limit of this service
 ├── Overloaded                  429  overloaded         no room now; Retry-After says when to try again
 ├── NotReady                    503  not_ready          no verified bundle, or a dead compute worker
@@ -30,6 +33,27 @@ class InvalidRequest(ServiceError):
 
     status = 422
     error_type = "invalid_request"
+
+
+class Unauthorized(ServiceError):
+    """No key was sent to a route that needs one."""
+
+    status = 401
+    error_type = "unauthorized"
+
+
+class Forbidden(ServiceError):
+    """Another key than the right one; the message does not repeat it."""
+
+    status = 403
+    error_type = "forbidden"
+
+
+class Conflict(ServiceError):
+    """What is there stands against it: no such version, a bad bundle, nothing to go back to."""
+
+    status = 409
+    error_type = "conflict"
 
 
 class TooLarge(ServiceError):

@@ -50,8 +50,8 @@ class Watch:
         metrics: BundleMetrics,
         log: FilteringBoundLogger,
     ) -> None:
-        self._source = source
-        self._serving = serving
+        self.source = source
+        self.serving = serving
         self._load = load
         self._metrics = metrics
         self._log = log
@@ -72,22 +72,22 @@ class Watch:
     async def step(self) -> None:
         """Look once and load what is new. What cannot be loaded leaves everything as it was."""
         try:
-            wanted = await in_low_priority(self._source.look)
+            wanted = await in_low_priority(self.source.look)
         except BundleError as error:
             self._refuse(str(error), version="", why=str(error), error=error)
             return
         for role in ROLES:
             version = wanted.get(role)
             if version is None or (role == "canary" and version == wanted["stable"]):
-                self._serving.drop(role)
+                self.serving.drop(role)
             else:
                 await self._follow(role, version)
-            self._metrics.serve(self._serving.lineup.labels())
+            self._metrics.serve(self.serving.lineup.labels())
 
     async def _follow(self, role: Role, wanted: Wanted) -> None:
-        found = self._serving.lineup.find(wanted)
+        found = self.serving.lineup.find(wanted)
         if found is not None:
-            self._serving.put(role, found.loaded, wanted)
+            self.serving.put(role, found.loaded, wanted)
             return
         if (refusal := self._refused.get(wanted)) is not None:
             refusal.wait -= 1
@@ -100,20 +100,20 @@ class Watch:
             self._refuse(wanted, version=wanted.version, why=why, error=error)
             return
         self._refused.pop(wanted, None)
-        self._serving.put(role, loaded, wanted)
+        self.serving.put(role, loaded, wanted)
         self._metrics.loaded("swapped")
         name, version = loaded.manifest.name, loaded.manifest.version
         self._log.info("ready", bundle=name, bundle_version=version, role=role, runtime=loaded.runtime.name)
 
     def _fetch_and_load(self, wanted: Wanted) -> Loaded:
-        loaded = self._load(self._source.fetch(wanted))
+        loaded = self._load(self.source.fetch(wanted))
         if wanted.pointed and loaded.manifest.version != wanted.version:  # answers would name another than the pointer
             raise BundleError(MANIFEST, f"is of version {loaded.manifest.version!r} in a folder {wanted.version!r}")
         return loaded
 
     def _refuse(self, content: Wanted | str, *, version: str, why: str, error: Exception) -> None:
         """Remember it. Logged and counted once, however often it is tried."""
-        self._serving.explain(f"bundle refused: {why}")
+        self.serving.explain(f"bundle refused: {why}")
         if (known := self._refused.get(content)) is not None:
             known.wait = known.pause = min(2 * known.pause, _LONGEST_PAUSE)
             return

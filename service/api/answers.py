@@ -36,8 +36,10 @@ def refused(exchange: Exchange, error: ServiceError, log: FilteringBoundLogger) 
     """The answer to one of our errors; the log has the cause of a 500."""
     if error.status == 500:
         log.error("request failed", request_id=exchange.request_id, error=str(error), exc_info=error)
-    retry = {} if error.retry_after_s is None else {"Retry-After": str(error.retry_after_s)}
-    return refusal(exchange, str(error), status=error.status, error_type=error.error_type, headers=retry)
+    headers = {} if error.retry_after_s is None else {"Retry-After": str(error.retry_after_s)}
+    if error.status == 401:
+        headers["WWW-Authenticate"] = "Bearer"
+    return refusal(exchange, str(error), status=error.status, error_type=error.error_type, headers=headers)
 
 
 def answer_errors(app: FastAPI, log: FilteringBoundLogger) -> None:

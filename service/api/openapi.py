@@ -3,7 +3,7 @@
 from typing import Any
 
 from service.api.body import DEADLINE_HEADER
-from service.api.schemas import Refusal, ScoreAnswer, ScoreBody
+from service.api.schemas import Promotion, Refusal, ScoreAnswer, ScoreBody
 
 Responses = dict[int | str, dict[str, Any]]  # FastAPI's own type
 
@@ -14,6 +14,9 @@ def refusals(*statuses: int) -> Responses:
 
 
 SCORE_RESPONSES = {200: {"model": ScoreAnswer}, **refusals(413, 422, 429, 500, 503, 504)}
+PROMOTE_REQUEST: dict[str, Any] = {  # an OpenAPI fragment
+    "requestBody": {"required": True, "content": {"application/json": {"schema": Promotion.model_json_schema()}}}
+}
 SCORE_REQUEST: dict[str, Any] = {  # an OpenAPI fragment
     "requestBody": {"required": True, "content": {"application/json": {"schema": ScoreBody.model_json_schema()}}},
     "parameters": [

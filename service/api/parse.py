@@ -1,10 +1,11 @@
 """The bytes of POST /score -> a valid ScoreRequest, or an InvalidRequest that says what to change."""
 
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import orjson
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from model.bundle.records import Behaviors, make_behaviors
 from model.bundle.schema import Schema
@@ -23,6 +24,7 @@ from service.api.schemas import ScoreBody
 from service.errors import InvalidRequest, TooLarge
 from service.scoring.scorer import ScoreRequest
 
+M = TypeVar("M", bound=BaseModel)
 _TIME = "time"  # of a behavior in the request, in ms since the epoch
 
 
@@ -90,6 +92,11 @@ class ScoreParser:
 
 def read_envelope(raw: bytes) -> ScoreBody:
     """Who asks and what for, candidates unread, before a bundle is chosen. Raises InvalidRequest."""
+    return read_model(ScoreBody, raw)
+
+
+def read_model(model: type[M], raw: bytes) -> M:
+    """A JSON object as `model`. Raises InvalidRequest that names the field; every field has a description."""
     try:
         value = orjson.loads(raw)
     except orjson.JSONDecodeError as error:
@@ -97,14 +104,14 @@ def read_envelope(raw: bytes) -> ScoreBody:
     if not isinstance(value, dict):
         raise InvalidRequest(f"the body: found {shown(value)}, allowed: an object")
     try:
-        return ScoreBody.model_validate(value)
+        return model.model_validate(value)
     except ValidationError as error:
         details = error.errors(include_url=False, include_context=False, include_input=False)
     # A misspelt field is both unknown and missing; that it is unknown says more.
     detail = next((d for d in details if d["type"] == "extra_forbidden"), details[0])
     name = str(detail["loc"][0]) if detail["loc"] else ""
-    field = ScoreBody.model_fields.get(name)
+    field = model.model_fields.get(name)
     if field is None:
-        raise InvalidRequest(f"unknown field {shown(name)}, allowed: {', '.join(ScoreBody.model_fields)}")
+        raise InvalidRequest(f"unknown field {shown(name)}, allowed: {', '.join(model.model_fields)}")
     found = f"found {shown(value[name])}" if name in value else "missing"
     raise InvalidRequest(f"{name}: {found}, allowed: {field.description}")

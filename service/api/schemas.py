@@ -98,6 +98,17 @@ class ScoreAnswer(BaseModel):
     timings_ms: dict[str, float]
 
 
+class Promotion(BaseModel):
+    """The body of POST /admin/promote."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    version: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}$")] = Field(
+        description="a version below the folder of bundles"
+    )
+    pointer: Literal["stable", "canary"] = Field("stable", description="stable or canary")
+
+
 class Refusal(BaseModel):
     """The one shape of every error."""
 
