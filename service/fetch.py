@@ -60,6 +60,7 @@ class RemoteSource:
         if raw is None:
             raise BundleError(f"{wanted.location}/{MANIFEST}", "not found")
         folder = self._cache / f"{wanted.version}-{hashlib.sha256(raw).hexdigest()[:16]}"
+        self._make_cache()
         if not self._is_good(folder, raw):
             self._copy(wanted.location, folder, raw)
         os.utime(folder)  # used last
@@ -83,6 +84,15 @@ class RemoteSource:
         version, content = folder.rpartition("/")[2], fingerprint(manifest, listing)
         return Wanted(version=version, location=folder, content=content, pointed=pointed)
 
+    def _make_cache(self) -> None:
+        try:
+            self._cache.mkdir(mode=0o700, parents=True, exist_ok=True)
+            owner = self._cache.stat().st_uid
+        except OSError as error:
+            raise BundleError(str(self._cache), f"cannot be made: {error.strerror}") from error
+        if owner != os.geteuid():  # who could change a copy between its check and its use
+            raise BundleError(str(self._cache), "belongs to another user")
+
     def _is_good(self, folder: Path, manifest: bytes) -> bool:
         try:
             return (folder / MANIFEST).read_bytes() == manifest and bool(read_bundle(folder))
@@ -91,7 +101,6 @@ class RemoteSource:
             return False
 
     def _copy(self, location: str, folder: Path, manifest: bytes) -> None:
-        self._cache.mkdir(mode=0o700, parents=True, exist_ok=True)
         copying = Path(tempfile.mkdtemp(dir=self._cache, prefix=_UNFINISHED))
         try:
             for name in manifest_from_bytes(manifest).files:
