@@ -94,11 +94,15 @@ class RemoteSource:
             raise BundleError(str(self._cache), "belongs to another user")
 
     def _is_good(self, folder: Path, manifest: bytes) -> bool:
+        """Whether there is a verified copy; one that is not is removed."""
         try:
-            return (folder / MANIFEST).read_bytes() == manifest and bool(read_bundle(folder))
+            read_bundle(folder)
+            if (folder / MANIFEST).read_bytes() == manifest:
+                return True
         except (OSError, BundleError):
-            shutil.rmtree(folder, ignore_errors=True)
-            return False
+            pass
+        shutil.rmtree(folder, ignore_errors=True)
+        return False
 
     def _copy(self, location: str, folder: Path, manifest: bytes) -> None:
         copying = Path(tempfile.mkdtemp(dir=self._cache, prefix=_UNFINISHED))
