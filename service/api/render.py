@@ -1,18 +1,20 @@
 """A scored request as the bytes of its answer."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 import orjson
 from numpy.typing import NDArray
 
 from model.bundle.vocabulary import Ids
-from service.scoring.scorer import Scored
+from service.scoring.scorer import STATUSES, Scored
 
-Column = Sequence[str] | Ids | NDArray[np.float32]
+Column = Ids | NDArray[np.float32]
 
-# One candidate: names, and a hole (b"") for each value.
-_ROW = (b'{"item_id":', b"", b',"pctr":', b"", b',"rank":', b"", b',"status":', b"", b"},")
+# One candidate is its id, _PCTR, its score, one of _RANKS and one of _ENDS, which begins the next.
+_BEGIN, _PCTR = b'{"item_id":', b',"pctr":'
+_RANKS = [b',"rank":%d,"status":"' % rank for rank in range(2001)]
+_ENDS = {status: b'%b"},%b' % (status.encode(), _BEGIN) for status in STATUSES}
 
 
 def render_scored(
@@ -37,19 +39,26 @@ def render_scored(
 def _rows(scored: Scored, item_ids: Ids, *, top_k: int | None) -> bytes:
     """The list of candidates: whole columns rendered, then put between the names.
 
-    A dict per candidate would take a quarter longer. Scores are written as the shortest decimal that is the same
+    A dict per candidate would take half as long again. Scores are written as the shortest decimal that is the same
     float32, which also makes the answer a quarter shorter.
     """
     pctr, rank, status = scored.pctr, scored.rank, scored.status
     if top_k is not None:
         best = np.argsort(rank)[:top_k]
         item_ids, pctr, rank, status = item_ids[best], pctr[best], rank[best], [status[i] for i in best.tolist()]
-    parts = list(_ROW) * len(rank)
-    columns: tuple[Column, ...] = (item_ids, pctr, rank, status)
-    for hole, column in zip((1, 3, 5, 7), columns, strict=True):
-        parts[hole :: len(_ROW)] = _values(column)
-    parts[-1] = b"}"
-    return b"[%b]" % b"".join(parts)
+    parts = [_PCTR] * (5 * len(rank))
+    parts[0::5] = _values(item_ids)
+    parts[2::5] = _values(pctr)
+    parts[3::5] = _ranks(rank)
+    parts[4::5] = map(_ENDS.__getitem__, status)
+    parts[-1] = parts[-1].removesuffix(b"," + _BEGIN)
+    return b"[%b%b]" % (_BEGIN, b"".join(parts))
+
+
+def _ranks(rank: NDArray[np.int64]) -> list[bytes]:
+    if int(rank.max()) < len(_RANKS):
+        return [_RANKS[r] for r in rank.tolist()]
+    return [b',"rank":%d,"status":"' % r for r in rank.tolist()]
 
 
 def _values(column: Column) -> list[bytes]:

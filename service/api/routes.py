@@ -120,7 +120,8 @@ class Routes:
         head = {"request_id": exchange.request_id, "bundle_version": exchange.bundle_version}
         raw = render_scored(scored, parsed.item_ids, top_k=parsed.top_k, head=head, ms=ms)
         exchange.phases["render"] = self._clock() - began
-        return Response(raw, media_type="application/json")
+        timing = ", ".join(f"{name};dur={value:.2f}" for name, value in ms.items())
+        return Response(raw, media_type="application/json", headers={"server-timing": timing})
 
 
 def make_router(routes: Routes) -> APIRouter:

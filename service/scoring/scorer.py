@@ -33,7 +33,7 @@ Degraded = Literal["none", "history", "prior"]
 Status = Literal["ok", "unknown_item", "unknown_feature"]
 UserStatus = Literal["known", "unknown"]
 
-_STATUSES: tuple[Status, ...] = ("ok", "unknown_item", "unknown_feature")
+STATUSES: tuple[Status, ...] = ("ok", "unknown_item", "unknown_feature")
 # A store that hangs may spend this part of the time that is left; the rest is for computing without a history.
 _STORE_SHARE = 0.5
 _PRIOR_MARGIN_S = 0.002  # kept back from the deadline to answer from the prior, where that is allowed
@@ -205,7 +205,7 @@ class Scorer:
             return ["ok"] * len(features), 0
         unknown = self.encoder.unknown_items(items)
         codes = np.where(unknown, 1, np.where(features, 2, 0))
-        return [_STATUSES[code] for code in codes.tolist()], int(unknown.sum())
+        return [STATUSES[code] for code in codes.tolist()], int(unknown.sum())
 
     def _user_status(self, user: Tensors, history: Behaviors) -> UserStatus:
         known = len(history) > 0 if self._user_at is None else user["user_sparse"][0, self._user_at] != UNKNOWN

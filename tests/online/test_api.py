@@ -181,3 +181,22 @@ async def test_the_openapi_page_describes_the_real_body_and_answer(serve):
     assert documented["properties"].keys() == answer.json().keys() == documented["example"].keys()
     assert {"200", "413", "422", "429", "500", "503", "504"} == score["responses"].keys()
     assert [parameter["name"] for parameter in score["parameters"]] == ["X-Deadline-Ms", "X-Request-Id"]
+
+
+async def test_the_phases_are_in_a_header_too(serve):
+    """Server-Timing names the phases of timings_ms with their milliseconds."""
+    async with serve() as client:
+        answer = await client.post("/score", json={"user_id": 1, "candidates": [{"item_id": 100}]})
+
+    found = dict(entry.split(";dur=") for entry in answer.headers["server-timing"].split(", "))
+    assert found.keys() == answer.json()["timings_ms"].keys()
+    for name, milliseconds in answer.json()["timings_ms"].items():
+        assert abs(float(found[name]) - milliseconds) <= 0.011
+
+
+async def test_ranks_beyond_the_table(serve):
+    """More candidates than ranks that are kept ready are ranked all the same."""
+    async with serve(max_candidates=3000) as client:
+        answer = await client.post("/score", json={"user_id": 1, "candidates": {"item_id": [100] * 2500}})
+
+    assert [row["rank"] for row in answer.json()["scores"]] == list(range(1, 2501))
