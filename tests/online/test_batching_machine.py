@@ -49,7 +49,7 @@ class Queue(RuleBasedStateMachine):
 
     # What callers do
 
-    @rule(rows=st.integers(1, 60), left=st.floats(0, 20))
+    @rule(rows=st.integers(1, 60), left=st.floats(0, 4))
     def admit(self, rows, left):
         """Refused for the budget always, otherwise only where something is before it and its cost is known."""
         held = sum(entry.held for entry in self.entries.values())
@@ -69,12 +69,12 @@ class Queue(RuleBasedStateMachine):
     def put(self, pick, kind, length, encoded):
         self.line_up(self.admitted.pop(pick % len(self.admitted)), kind=kind, length=length, encoded=encoded)
 
-    @rule(sizes=st.lists(st.integers(1, 8), min_size=2, max_size=6), length=st.integers(0, 20))
-    def burst(self, sizes, length):
+    @rule(sizes=st.lists(st.integers(1, 8), min_size=2, max_size=6), length=st.integers(0, 20), left=st.floats(1, 9))
+    def burst(self, sizes, length, left):
         """Several small ones of one kind at once, which is when joining is worth it."""
         for rows in sizes:
             before = len(self.admitted)
-            self.admit(rows, 20)
+            self.admit(rows, left)
             if len(self.admitted) > before:
                 self.line_up(self.admitted.pop(), kind="a", length=length, encoded=False)
 
@@ -87,7 +87,7 @@ class Queue(RuleBasedStateMachine):
         if not entry.ends:
             self.end(entry, "closed")
 
-    @rule(seconds=st.floats(0.01, 5))
+    @rule(seconds=st.floats(0.01, 2))
     def time_passes(self, seconds):
         self.now += seconds
 

@@ -278,6 +278,30 @@ async def test_cancelled_work_that_runs_holds_its_rows_until_it_ends(gate):
     assert runtime.scored == 1
 
 
+async def test_a_user_half_that_fails_in_a_joined_batch_runs_again_for_each():
+    """Whose own user half fails gets the error; the others do not notice."""
+
+    class Picky(Counting):
+        def encode_user(self, request):
+            state = super().encode_user(request)
+            if (request["user_sparse"] == 13).any():
+                raise RuntimeFailure("user 13")
+            return state
+
+    runtime = Picky(limits=JOINING)
+    works = [work(runtime, [1, 2], user=user) for user in (12, 13, 14)]
+    with engine_of(1, started=False) as engine:
+        tasks = [asyncio.create_task(compute(engine, one)) for one in works]
+        await asyncio.sleep(0)
+        engine.start()
+        async with asyncio.timeout(5):
+            results = await asyncio.gather(*tasks, return_exceptions=True)
+
+    assert runtime.encoded == [3, 1, 1, 1]
+    assert [isinstance(result, RuntimeFailure) for result in results] == [False, True, False]
+    assert works[2].pctr.tolist() == expected(works[2])
+
+
 # A crash is what the next tests are about.
 crashes = pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 
