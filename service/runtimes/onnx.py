@@ -15,7 +15,7 @@ from service.runtimes.base import BatchLimits, RuntimeFailure
 _DTYPES = {"tensor(int64)": "int64", "tensor(float)": "float32", "tensor(bool)": "bool", "tensor(double)": "float64"}
 STATE_PREFIX = "state_"  # of the tensors that the user half hands to the candidate half
 # A net whose candidates run in tiles anyway loses nothing by being cut; one that does not pays for every cut.
-# Several users share a call only where that costs each at most about two thirds: benchmarks/results/joining*.md.
+# Several users share a call only where that saved CPU time: benchmarks/results/joining_2cores_202611.md.
 _TILED = BatchLimits(smallest=48, largest=128, users=8, joined=80)
 _WHOLE = BatchLimits(smallest=128, largest=256, users=8, joined=160)
 _ERRORS_ONLY = 3  # onnxruntime's log severity

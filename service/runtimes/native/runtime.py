@@ -17,7 +17,7 @@ class NativeRuntime:
     """DIN or DIEN, as `Runtime`."""
 
     # Candidates run in groups of two vectors however the caller cuts; a cut costs the user's preparation again.
-    limits = BatchLimits(smallest=64, largest=256)
+    limits = BatchLimits(smallest=64, largest=256, users=8, joined=80)
 
     def __init__(self, bundle: Bundle, *, path: str | None = None, folder: Path = FOLDER) -> None:
         """Read the weights. `path` names an instruction set, None is the fastest; `folder` holds the compiled kernel.
