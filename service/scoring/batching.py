@@ -3,7 +3,7 @@
     admit(rows)  at the door: room in the row budget, and hope to keep the deadline, or Overloaded
     put(job)     when its inputs are there
     next(now)    a batch for one free thread, and the jobs whose deadline passed while they waited
-    encoded(job) its user half is done: the rest of its candidates may be taken by any thread
+    encode_done(job)  its user half is done: the rest of its candidates may be taken by any thread
     finished()   a batch is done: the jobs that are complete with it
     failed()     a batch of one job failed, and the job with it; again() is for a joined one
     close(job)   cancelled, failed or expired: no more of it is handed out
