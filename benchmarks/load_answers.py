@@ -45,7 +45,7 @@ class ClosedPoint:
     @property
     def cpu_per_1000(self) -> float:
         """CPU seconds of the server's processes per 1,000 candidates scored."""
-        return self.cpu_s / max(self.counts["ok"] * self.candidates / 1000, 1e-9)
+        return self.cpu_s / (self.counts["ok"] * self.candidates / 1000) if self.counts["ok"] else 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,7 +83,7 @@ class OpenPoint:
     @property
     def cpu_per_1000(self) -> float:
         """CPU seconds of the server's processes per 1,000 candidates scored."""
-        return self.cpu_s / max(self.counts["ok"] * self.candidates / 1000, 1e-9)
+        return self.cpu_s / (self.counts["ok"] * self.candidates / 1000) if self.counts["ok"] else 0.0
 
     def percentile_ms(self, kind: Kind, percent: float) -> float | None:
         """Latency of the answers of a kind; None if there are none."""

@@ -93,7 +93,7 @@ class Server:
         """Resident memory of the tree, MB; pages that processes share count once per process."""
         return sum(int(fields[21]) for fields in self._tree().values()) * PAGE / 1e6
 
-    def settle(self, *, timeout_s: float = 20.0) -> None:
+    def settle(self, *, timeout_s: float = 120.0) -> None:
         """Wait until the tree is idle, so that work left over from one load does not weigh on the next."""
         deadline = time.monotonic() + timeout_s
         before = self.cpu_s()

@@ -114,6 +114,9 @@ class Bench:
         workload = self._workloads[count]
         self._load(server, count, self.best(name, kind, count)[1], WARM_S)
         capacity = self._load(server, count, self.best(name, kind, count)[1], self._plan.seconds).per_s / count
+        if not capacity:
+            tell(f"{name}, {kind}, {count} candidates: nothing was answered in a closed loop, so there is no open one")
+            return
         for seed, share in enumerate(LOADS):
             arrivals = Arrivals(rate=capacity * share, seconds=self._plan.open_seconds, seed=seed, first=seed * 100_000)
             before = server.cpu_s()

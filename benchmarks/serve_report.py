@@ -69,9 +69,10 @@ def _against_peers(results: Results, kind: str, count: int) -> Metrics:
     rates, peer = _best_rates(results, kind, count), best_peer(results, kind, count)
     if OURS in rates:
         out[f"{kind}_{count}_candidates_per_s"] = round(rates[OURS])
-    if OURS in rates and peer:
-        out[f"{kind}_{count}_throughput_over_best_peer"] = round(rates[OURS] / max(rates[peer], 1e-9), 3)
-    alone = {key[0]: summary(p)["p50_ms"] for key, p in results.closed.items() if key[1:] == (kind, count, 1)}
+    if OURS in rates and peer and rates[peer]:
+        out[f"{kind}_{count}_throughput_over_best_peer"] = round(rates[OURS] / rates[peer], 3)
+    at_one = {key[0]: summary(points) for key, points in results.closed.items() if key[1:] == (kind, count, 1)}
+    alone = {name: s["p50_ms"] for name, s in at_one.items() if s["per_s"]}  # without an answer there is no latency
     peers = [p50 for name, p50 in alone.items() if name != OURS]
     if OURS in alone:
         out[f"{kind}_{count}_p50_ms"] = round(alone[OURS], 3)

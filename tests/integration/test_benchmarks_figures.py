@@ -34,6 +34,17 @@ def test_each_system_is_compared_at_its_own_best_setting():
     assert f"{PEERS['ray'].title}: **not measured**: no such package" in page
 
 
+def test_a_peer_that_answered_nothing_is_no_measure():
+    """Nothing is divided by the zeros of a load without an answer, and the page can still be written."""
+    results = Results()
+    results.closed = {(OURS, "din", 500, 1): [closed(40_000)], ("mosec", "din", 500, 1): [closed(0, p50_ms=0)]}
+    figures = metrics(results)
+
+    assert figures["din_500_throughput_over_best_peer"] is None
+    assert figures["din_500_p50_over_best_peer"] is None
+    assert "| mosec, 2 workers | 1 | 0 |" in markdown(results, figures, header="# x")
+
+
 def test_overload_figures_come_from_the_right_answers():
     """p99 of accepted requests at 120 % over 80 %; refusals by their own latency; everything else is an error."""
 
