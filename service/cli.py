@@ -96,11 +96,11 @@ def _supervise(settings: Settings) -> int:
     """The parent of several processes; returns its exit code."""
     from service.supervisor import Restarts, Supervisor  # noqa: PLC0415  # other commands need not wait for it
 
-    log = json_log(settings.log_level, sink=DescriptorSink(sys.stdout.fileno()))
     try:
         held = hold_port(settings.host, settings.port)
     except OSError as error:
         _stop(f"CTR_HOST, CTR_PORT: {error}", code=PORT_ERROR)
+    log = json_log(settings.log_level, sink=DescriptorSink(sys.stdout.fileno()))
     with held:
         port = held.getsockname()[1]
         log.info(f"{settings.workers} processes running on http://{settings.host}:{port}")

@@ -2,6 +2,7 @@
 
 import asyncio
 import csv
+import socket
 
 import pytest
 from typer.testing import CliRunner
@@ -30,6 +31,23 @@ def test_a_store_that_cannot_be_a_url_is_named():
     assert result.exit_code == 2
     assert result.stderr.startswith("CTR_STORE: ")
     assert "secret" not in result.output
+
+
+def test_several_processes_need_a_store_that_they_share():
+    """memory:// with more than one process would give each its own histories: refused."""
+    result = run("serve", "--store", "memory://", "--workers", "2")
+
+    assert result.exit_code == 2
+    assert result.stderr.startswith("CTR_WORKERS must be 1 with CTR_STORE=memory://")
+
+
+def test_a_port_that_is_taken_is_named():
+    """The parent of several processes ends with exit code 3 before it starts any."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        result = run("serve", "--workers", "2", "--port", str(taken.getsockname()[1]))
+
+    assert result.exit_code == 3
+    assert result.stderr.startswith("CTR_HOST, CTR_PORT: ")
 
 
 def test_every_command_has_help():

@@ -1,12 +1,14 @@
 """JSON lines: one per request, with phases and without contents; a log that fails costs nothing."""
 
+import fcntl
 import io
 import logging
+import os
 
 import orjson
 import pytest
 
-from service.logs import SafeSink, json_log, redirect_stdlib
+from service.logs import DescriptorSink, SafeSink, json_log, redirect_stdlib
 
 
 class BrokenPipe(io.RawIOBase):
@@ -63,6 +65,26 @@ def test_lost_lines_are_counted():
     sink.flush()
 
     assert sink.lost == 2
+
+
+def test_a_reader_that_hangs_does_not_hold_the_writer():
+    """Into a pipe that is full nothing is written and nothing waits; with room again lines come through whole."""
+    reads, writes = os.pipe()
+    fcntl.fcntl(writes, fcntl.F_SETPIPE_SZ, 4096)
+    sink, line = SafeSink(DescriptorSink(writes)), b"x" * 1999 + b"\n"
+    for _ in range(5):
+        sink.write(line)
+        sink.flush()
+    lost = sink.lost
+    received = os.read(reads, 8192)
+    sink.write(line)
+    again = os.read(reads, 8192)
+    os.close(reads)
+    os.close(writes)
+
+    assert lost >= 1
+    assert received == line * (5 - lost)
+    assert (again, sink.lost) == (line, lost)
 
 
 def test_levels_and_exceptions():
