@@ -75,7 +75,10 @@ class Admin:
         return self._moved(request, asked.pointer, asked.version)
 
     async def rollback(self, request: Request) -> Response:
-        """Point `stable` at the version that it named before, if its checksums hold. One step, and only once."""
+        """Point `stable` at the version that it named before, if its checksums hold. One step, and only once.
+
+        A canary that points to the version taken back ends with it.
+        """
         self._check_key(request)
         return self._moved(request, STABLE, await self._do(partial(_roll_back, self._root())))
 
@@ -161,7 +164,11 @@ def _promote(root: Path, pointer: str, version: str) -> None:
 def _roll_back(root: Path) -> str:
     if (version := read_pointer(root, PREVIOUS)) is not None:
         _verify(root, version)
-    return roll_back(root)
+    left = _named(root, STABLE)
+    version = roll_back(root)
+    if left is not None and _named(root, CANARY) == left:  # else some users would go on with what was taken back
+        remove_pointer(root, CANARY)
+    return version
 
 
 def _verify(root: Path, version: str) -> None:

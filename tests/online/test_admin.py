@@ -98,6 +98,17 @@ async def test_promote_and_roll_back(admin, root):
     assert "nothing to go back to" in again.json()["error"]
 
 
+@pytest.mark.parametrize(("canary", "left"), [("v2", None), ("v1", "v1")])
+async def test_a_rollback_takes_the_version_from_canary_users_too(admin, root, canary, left):
+    """A canary of the version that is taken back ends with it; another one stays."""
+    write_pointer(root, "stable", "v2")
+    write_pointer(root, "canary", canary)
+    async with admin() as client:
+        await client.post("/admin/rollback", headers=BEARER)
+
+    assert (read_pointer(root, "stable"), read_pointer(root, "canary")) == ("v1", left)
+
+
 async def test_the_canary_is_pointed_and_ended(admin, root):
     """Promoting to `canary` leaves `stable`; ending it removes the pointer, and a second time there is none."""
     async with admin() as client:
