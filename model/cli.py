@@ -19,7 +19,7 @@ from model.config import RunConfig, read_config
 from model.data.batches import encode_split
 from model.data.log import Log, read_log, write_task
 from model.evaluate import predict
-from model.export import ExportError
+from model.halves import ExportError
 from model.metrics import all_metrics
 from model.pipeline import prepare as prepare_log
 from model.pipeline import run_training

@@ -6,9 +6,8 @@
 import io
 import logging
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 
 import numpy as np
 import onnx
@@ -18,27 +17,20 @@ from torch import Tensor, nn
 
 from model.bundle.encode import Tensors
 from model.bundle.manifest import Half, TensorSpec
+from model.halves import (
+    PROBES,
+    ExportedHalves,
+    ExportError,
+    eager_pctr,
+    probe,
+    replaced_recurrences,
+    replay_golden,
+    tensor_specs,
+)
 from model.nets import Net
-from model.nets.augru import Augru
-from model.nets.gru import Gru
 from model.recurrent_onnx import augru_op, gru_op, translation_table
 
-TOLERANCE = 1e-5  # largest difference in pCTR between eager and exported that passes the gate
 _OPSET = 20
-
-
-class ExportError(RuntimeError):
-    """The exported graphs are not the net: scores differ, or a dimension that must vary is fixed."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class ExportedHalves:
-    """Both graphs as bytes, and what the manifest says about them."""
-
-    user: Half
-    candidate: Half
-    files: Mapping[str, bytes]
-    golden: Tensors  # the inputs that the gate was run on, and `pctr` [U, C] from the eager net
 
 
 def export_halves(net: Net, request: Tensors, candidates: Tensors) -> ExportedHalves:
@@ -50,8 +42,8 @@ def export_halves(net: Net, request: Tensors, candidates: Tensors) -> ExportedHa
     net = net.eval().cpu()
     golden_pctr = eager_pctr(net, request, candidates)
     user_graph, candidate_graph = _UserHalf(net).eval(), _CandidateHalf(net).eval()
-    probes = [_probe(net, request, candidates, sizes) for sizes in ((2, 3, 4), (3, 3, 4), (2, 5, 4), (2, 3, 6))]
-    with _operators(net):
+    probes = [probe(net, request, candidates, sizes) for sizes in PROBES]
+    with replaced_recurrences(net, gru=gru_op, augru=augru_op):  # one operator each while the graph is traced
         user = _export(user_graph, [p.request for p in probes], [p.state for p in probes], file="user.onnx")
         inputs, outputs = [{**p.state, **p.candidates} for p in probes], [p.outputs for p in probes]
         candidate = _export(candidate_graph, inputs, outputs, file="candidate.onnx")
@@ -62,24 +54,10 @@ def export_halves(net: Net, request: Tensors, candidates: Tensors) -> ExportedHa
     return exported
 
 
-def eager_pctr(net: Net, request: Tensors, candidates: Tensors) -> np.ndarray:
-    """pCTR [U, C] of the eager net."""
-    with torch.inference_mode():
-        return torch.sigmoid(net(_torch(request), _torch(candidates))).numpy()
-
-
 def check_parity(exported: ExportedHalves) -> None:
-    """Replay the golden rows: all at once, then one user and one candidate at a time without the padding."""
+    """Replay the golden rows through the graphs. Raises ExportError where the scores are not the eager net's."""
     sessions = [_session(exported.files[half.file]) for half in (exported.user, exported.candidate)]
-    golden = exported.golden
-    request = {spec.name: golden[spec.name] for spec in exported.user.inputs}
-    candidates = {spec.name: golden[spec.name] for spec in exported.candidate.inputs if spec.name in golden}
-    _compare(_run(sessions, request, candidates), golden["pctr"], rows="all golden rows")
-    for u in range(len(golden["pctr"])):
-        one = {name: tensor[u : u + 1] for name, tensor in request.items()}
-        one["history"] = one["history"][:, : max(int(one["history_len"][0]), 1)]
-        first = {name: tensor[u : u + 1, :1] for name, tensor in candidates.items()}
-        _compare(_run(sessions, one, first), golden["pctr"][u : u + 1, :1], rows=f"golden user {u} alone")
+    replay_golden(exported, lambda request, candidates: _run(sessions, request, candidates))
 
 
 class _UserHalf(nn.Module):
@@ -101,42 +79,10 @@ class _CandidateHalf(nn.Module):
         return logit_UC, torch.sigmoid(logit_UC)
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Probe:
-    """The tensors of both halves at one choice of sizes; comparing probes tells which axes follow which size."""
-
-    request: dict[str, Tensor]
-    state: dict[str, Tensor]
-    candidates: dict[str, Tensor]
-    outputs: dict[str, Tensor]
-
-
-def _probe(net: Net, request: Tensors, candidates: Tensors, sizes: tuple[int, int, int]) -> _Probe:
-    users, length, count = sizes
-    request_ = {n: _sized(t, (users, length) if n == "history" else (users,)) for n, t in request.items()}
-    candidates_ = {n: _sized(t, (users, count)) for n, t in candidates.items()}
-    with torch.no_grad():
-        state = net.encode_user(request_)
-        logit_UC = net.score(state, candidates_)
-    return _Probe(
-        request=request_,
-        state={name: tensor.clone() for name, tensor in state.items()},
-        candidates=candidates_,
-        outputs={"logit": logit_UC, "pctr": torch.sigmoid(logit_UC)},
-    )
-
-
-def _sized(tensor: np.ndarray, sizes: tuple[int, ...]) -> Tensor:
-    """`tensor` cycled or cut to `sizes` along its first axes."""
-    for axis, size in enumerate(sizes):
-        tensor = np.take(tensor, np.arange(size) % tensor.shape[axis], axis=axis)
-    return torch.from_numpy(np.ascontiguousarray(tensor))
-
-
 def _export(
     graph: nn.Module, inputs: list[dict[str, Tensor]], outputs: list[dict[str, Tensor]], *, file: str
 ) -> tuple[Half, bytes]:
-    specs_in, specs_out = _specs(inputs), _specs(outputs)
+    specs_in, specs_out = tensor_specs(inputs), tensor_specs(outputs)
     dynamic = {s.name: {axis: d for axis, d in enumerate(s.shape) if isinstance(d, str)} for s in specs_in}
     with _quiet(), torch.no_grad():
         program = torch.onnx.export(
@@ -154,19 +100,6 @@ def _export(
     raw = _plain(program.model_proto)
     refuse_frozen(raw, (*specs_in, *specs_out), file=file)
     return Half(file=file, inputs=specs_in, outputs=specs_out), raw
-
-
-def _specs(probes: list[dict[str, Tensor]]) -> tuple[TensorSpec, ...]:
-    """Names and shapes; an axis that changed between probe 0 and probe U, L or C is that dimension."""
-    specs = []
-    for name, tensor in probes[0].items():
-        shape: list[int | str] = list(tensor.shape)
-        for dimension, other in zip("ULC", probes[1:], strict=True):
-            for axis, (a, b) in enumerate(zip(tensor.shape, other[name].shape, strict=True)):
-                if a != b:
-                    shape[axis] = dimension
-        specs.append(TensorSpec(name=name, dtype=str(tensor.dtype).removeprefix("torch."), shape=tuple(shape)))
-    return tuple(specs)
 
 
 def _plain(proto: onnx.ModelProto) -> bytes:
@@ -216,30 +149,6 @@ def _run(sessions: list[onnxruntime.InferenceSession], request: Tensors, candida
     state = dict(zip(names, sessions[0].run(None, request), strict=True))
     pctr: np.ndarray = sessions[1].run(["pctr"], {**state, **candidates})[0]
     return pctr
-
-
-def _compare(found: np.ndarray, expected: np.ndarray, *, rows: str) -> None:
-    difference = float(np.abs(found - expected).max())
-    if not difference <= TOLERANCE:  # not ">", so that NaN is refused
-        raise ExportError(f"{rows}: eager and exported pCTR differ by {difference:.2e}, allowed {TOLERANCE:.0e}")
-
-
-def _torch(tensors: Tensors) -> dict[str, Tensor]:
-    return {name: torch.from_numpy(np.ascontiguousarray(tensor)) for name, tensor in tensors.items()}
-
-
-@contextmanager
-def _operators(net: Net) -> Iterator[None]:
-    """Let GRU and AUGRU be one operator each while the graph is traced."""
-    layers = [layer for layer in net.modules() if isinstance(layer, Gru | Augru)]
-    before = [layer.recurrence for layer in layers]
-    for layer in layers:
-        layer.recurrence = gru_op if isinstance(layer, Gru) else augru_op
-    try:
-        yield
-    finally:
-        for layer, recurrence in zip(layers, before, strict=True):
-            layer.recurrence = recurrence
 
 
 @contextmanager

@@ -15,7 +15,8 @@ from model.bundle.errors import BundleError
 from model.bundle.folder import Bundle, read_bundle, resolve, write_bundle
 from model.bundle.manifest import MANIFEST
 from model.bundle.pointers import write_pointer
-from model.export import ExportedHalves, ExportError, check_parity, eager_pctr, refuse_frozen
+from model.export import check_parity, refuse_frozen
+from model.halves import ExportedHalves, ExportError, eager_pctr
 from model.nets import build_net
 from model.publish import publish
 from model.run_folder import TrainedRun, load_run, vocabulary_sizes
