@@ -3,6 +3,8 @@
 from setuptools import Extension, setup
 
 FOLDER = "service/runtimes/native"
+SOURCES = ("api", "kernel_avx512", "kernel_amx", "kernel_avx2", "kernel_portable")
+INCLUDED = ("kernel", "layers", "scratch", "attention", "attention_amx", "avx512", "generic")
 FLAGS = [
     "-O3",
     "-g0",
@@ -18,8 +20,8 @@ setup(
     ext_modules=[
         Extension(
             "service.runtimes.native._kernel",
-            sources=[f"{FOLDER}/{name}.cpp" for name in ("api", "kernel_avx512", "kernel_avx2", "kernel_portable")],
-            depends=[f"{FOLDER}/{name}" for name in ("kernel.h", "kernel.inc", "layers.inc", "generic.inc")],
+            sources=[f"{FOLDER}/{name}.cpp" for name in SOURCES],
+            depends=[f"{FOLDER}/{name}" for name in ("kernel.h", *(f"{name}.inc" for name in INCLUDED))],
             extra_compile_args=FLAGS,
             language="c++",
             optional=True,

@@ -98,7 +98,7 @@ def create_app(  # noqa: PLR0913  # the composition root: whatever a test or a s
 
 def make_runtimes(settings: Settings) -> Runtimes:
     """How a bundle of each format is executed, as the settings say."""
-    return {"onnx": partial(choose_runtime, choice=settings.runtime)}
+    return {"onnx": partial(choose_runtime, choice=settings.runtime, precision=settings.precision)}
 
 
 def make_store(settings: Settings) -> BehaviorStore:

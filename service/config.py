@@ -79,6 +79,11 @@ class Settings(BaseSettings):
         description="What computes candidates: `native` is the compiled kernel, refused where it is not built; `auto` "
         "takes it where it can.",
     )
+    precision: Literal["float32", "bfloat16"] = Field(
+        "float32",
+        description="Of the attention in the native kernel: `bfloat16` needs a processor with AMX and moves scores a "
+        "little.",
+    )
     queue_rows: int = Field(
         10_000, ge=1, description="Candidate rows scored or waiting at once; requests beyond are refused (429)."
     )
@@ -124,6 +129,8 @@ class Settings(BaseSettings):
     def _consistent(self) -> Self:
         if self.queue_rows < self.max_candidates:
             raise ValueError(f"{PREFIX}QUEUE_ROWS must be at least {PREFIX}MAX_CANDIDATES")
+        if self.precision == "bfloat16" and self.runtime == "onnx":
+            raise ValueError(f"{PREFIX}PRECISION=bfloat16 is the native runtime's, {PREFIX}RUNTIME is onnx")
         if self.workers > 1 and self.store.startswith("memory://"):
             raise ValueError(f"{PREFIX}WORKERS must be 1 with {PREFIX}STORE=memory://, which no two processes share")
         if self.admin_key is not None and self.admin_key_file:

@@ -18,7 +18,6 @@ from service.runtimes.choice import choose_runtime
 Runtimes = Mapping[str, Callable[[Bundle], Runtime]]  # by Manifest.export_format
 
 RUNTIMES: Runtimes = {"onnx": choose_runtime}
-TOLERANCE = 1e-5  # largest difference from a golden score; the export gate uses the same
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +48,7 @@ def load(path: Path, *, max_candidates: int, runtimes: Runtimes = RUNTIMES) -> L
 
 
 def replay_golden(runtime: Runtime, bundle: Bundle) -> None:
-    """Score the golden rows. Raises BundleError if they differ from the eager net's by more than TOLERANCE."""
+    """Score the golden rows. Raises BundleError if they differ by more than the runtime tolerates."""
     if "pctr" not in bundle.golden:
         raise BundleError(GOLDEN, "has no scores (pctr)")
     expected = bundle.golden["pctr"]
@@ -61,7 +60,7 @@ def replay_golden(runtime: Runtime, bundle: Bundle) -> None:
     if found.shape != expected.shape:
         raise BundleError(GOLDEN, f"has scores of shape {expected.shape}, the graphs give {found.shape}")
     difference = np.abs(np.subtract(found, expected, dtype=np.float64)).max(initial=0.0)
-    if not difference <= TOLERANCE:  # also true for NaN
+    if not difference <= runtime.tolerance:  # also true for NaN
         raise BundleError(GOLDEN, f"its scores differ by {difference:.2g} from what the graphs give here")
 
 

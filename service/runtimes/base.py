@@ -5,6 +5,8 @@ from typing import Protocol
 
 from model.bundle.encode import Tensors
 
+FLOAT32_TOLERANCE = 1e-5  # of pCTR; the export gate uses the same
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class BatchLimits:
@@ -24,6 +26,7 @@ class Runtime(Protocol):
     """The two halves. Safe to call from several threads at once. Raises RuntimeFailure when the graph fails."""
 
     name: str  # for the log
+    tolerance: float  # largest difference from a golden score that is no mistake
     limits: BatchLimits
 
     def encode_user(self, request: Tensors) -> Tensors:

@@ -9,13 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.bundle.encode import Tensors
-from service.runtimes.base import BatchLimits, RuntimeFailure
+from service.runtimes.base import FLOAT32_TOLERANCE, BatchLimits, RuntimeFailure
 
 
 class FakeRuntime:
     """Scores by arithmetic. `gate`, if given, holds every `score` until it is set; `failure` is raised by `score`."""
 
     name = "fake"
+    tolerance = FLOAT32_TOLERANCE
 
     def __init__(
         self,

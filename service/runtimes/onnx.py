@@ -10,7 +10,7 @@ from model.bundle.encode import Tensors
 from model.bundle.errors import BundleError
 from model.bundle.folder import Bundle
 from model.bundle.manifest import Half, TensorSpec
-from service.runtimes.base import BatchLimits, RuntimeFailure
+from service.runtimes.base import FLOAT32_TOLERANCE, BatchLimits, RuntimeFailure
 
 _DTYPES = {"tensor(int64)": "int64", "tensor(float)": "float32", "tensor(bool)": "bool", "tensor(double)": "float64"}
 STATE_PREFIX = "state_"  # of the tensors that the user half hands to the candidate half
@@ -39,6 +39,7 @@ class OnnxRuntime:
     """The two graphs of a bundle. Candidates run in tiles whose activations stay in the CPU's cache."""
 
     name = "onnx"
+    tolerance = FLOAT32_TOLERANCE
 
     def __init__(self, bundle: Bundle) -> None:
         """Load both graphs. Raises BundleError if one cannot be read or is not what the manifest says."""

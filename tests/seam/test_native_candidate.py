@@ -14,7 +14,7 @@ from model.native_weights import native_half
 from model.nets import Net, build_net
 from service.runtimes.base import RuntimeFailure
 from service.runtimes.native.candidate import NativeCandidate
-from service.runtimes.native.library import Kernel, NativeUnavailable
+from service.runtimes.native.library import BFLOAT16, Kernel, NativeUnavailable
 from service.runtimes.native.weights import read_weights
 
 PATHS = ["avx512", "avx2", "portable"]
@@ -67,7 +67,7 @@ class Case:
 
     def native(self, kernel: Kernel, path: str) -> NativeCandidate:
         """The same candidate half in the kernel; the test is skipped where the processor lacks the path."""
-        if path not in kernel.paths:
+        if path not in (*kernel.paths, *kernel.rounding):
             pytest.skip(f"this processor has no {path}")
         half, _ = native_half(self.net)
         return NativeCandidate(read_weights(half, self.schema, self.arrays), kernel, path=path)
@@ -132,7 +132,21 @@ def test_scores_are_those_of_the_eager_net(case: Case, kernel: Kernel, path: str
     assert expected.std() > 1e-3  # they are different candidates
 
 
-@pytest.mark.parametrize("path", PATHS)
+def test_bfloat16_scores_are_near_those_of_the_eager_net(case: Case, kernel: Kernel) -> None:
+    """Rounded inputs and weights of the attention, close, and not the float32 path by another name."""
+    rounded, exact = case.native(kernel, BFLOAT16), case.native(kernel, kernel.paths[0])
+    moved = 0.0
+    for lengths, count in (([0, 1, 5, 20, 100], 3), ([7, 2], 17), ([0], 1), ([33], 50)):
+        state, items, expected = case.inputs(lengths, count)
+
+        found = rounded.score(state, items)["pctr"]
+
+        np.testing.assert_allclose(found, expected, rtol=0, atol=0.02)
+        moved = max(moved, float(np.abs(found - exact.score(state, items)["pctr"]).max()))
+    assert moved > 0
+
+
+@pytest.mark.parametrize("path", [*PATHS, BFLOAT16])
 @pytest.mark.parametrize("net", ["din, softmax", "dien"])
 def test_a_score_depends_on_nothing_beside_it(net: str, kernel: Kernel, path: str) -> None:
     """Bit by bit: neither its neighbours, nor the number of candidates, nor padding, nor other users move a score."""
@@ -152,7 +166,7 @@ def test_a_score_depends_on_nothing_beside_it(net: str, kernel: Kernel, path: st
     np.testing.assert_array_equal(native.score(shorter, items)["pctr"], whole)
 
 
-@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("path", [*PATHS, BFLOAT16])
 def test_extreme_weights_give_finite_scores(kernel: Kernel, path: str) -> None:
     """Gates far beyond the range of 2^x saturate as the eager net's do; nothing overflows to NaN."""
     case = make_case("dien", "plain")
@@ -169,13 +183,15 @@ def test_extreme_weights_give_finite_scores(kernel: Kernel, path: str) -> None:
     found = case.native(kernel, path).score(state, items)["pctr"]
 
     assert np.isfinite(found).all()
-    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-4)
+    if path != BFLOAT16:
+        np.testing.assert_allclose(found, expected, rtol=0, atol=1e-4)
 
 
-def test_threads_share_the_weights_and_nothing_else(kernel: Kernel) -> None:
+@pytest.mark.parametrize("path", [None, BFLOAT16])
+def test_threads_share_the_weights_and_nothing_else(kernel: Kernel, path: str | None) -> None:
     """Calls of different sizes from several threads at once each get their own scores."""
     case = make_case("dien", "extras")
-    native = case.native(kernel, kernel.paths[0])
+    native = case.native(kernel, path or kernel.paths[0])
     jobs = [case.inputs([length], count) for length in (1, 30, 80) for count in (2, 40)] * 5
     alone = [native.score(state, items)["pctr"] for state, items, _ in jobs]
     with ThreadPoolExecutor(6) as threads:

@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from model.bundle.folder import read_bundle, read_npz, to_npz, write_bundle
 from model.bundle.manifest import manifest_from_bytes
 from service.loader import load
 from service.runtimes.choice import choose_runtime
-from service.runtimes.native.library import PORTABLE, Kernel, NativeUnavailable
+from service.runtimes.native.library import BFLOAT16, PORTABLE, Kernel, NativeUnavailable
 from service.runtimes.native.runtime import NativeRuntime
 from service.runtimes.onnx import OnnxRuntime
 
@@ -86,8 +87,24 @@ def test_without_the_kernel_auto_serves_and_native_says_why(bundles: dict[str, P
     bundle = read_bundle(bundles["din"])
 
     assert choose_runtime(bundle, folder=tmp_path).name == "onnx"
-    with pytest.raises(BundleError, match=r"native runtime was asked for: .*not built"):
+    with pytest.raises(BundleError, match=r"native runtime was in float32 was asked for: .*not built"):
         choose_runtime(bundle, choice="native", folder=tmp_path)
+
+
+def test_bfloat16_serves_where_the_processor_has_it_and_says_so_elsewhere(
+    bundles: dict[str, Path], kernel: Kernel, tmp_path: Path
+) -> None:
+    """Through the loader's golden rows, with a tolerance of its own; never a silent float32 or ONNX Runtime instead."""
+    runtimes = {"onnx": partial(choose_runtime, precision="bfloat16")}
+    if kernel.rounding:
+        assert load(bundles["din"], max_candidates=4, runtimes=runtimes).runtime.name == f"native-{BFLOAT16}"
+    else:
+        with pytest.raises(BundleError, match=f"native runtime in bfloat16 was asked for: no path '{BFLOAT16}'"):
+            load(bundles["din"], max_candidates=4, runtimes=runtimes)
+    with pytest.raises(BundleError, match=r"no weights for the native runtime"):
+        load(bundles["base"], max_candidates=4, runtimes=runtimes)
+    with pytest.raises(BundleError, match=r"native runtime in bfloat16 was asked for: .*not built"):
+        choose_runtime(read_bundle(bundles["din"]), precision="bfloat16", folder=tmp_path)
 
 
 def test_a_library_that_cannot_be_loaded_counts_as_not_built(

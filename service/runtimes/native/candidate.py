@@ -5,7 +5,7 @@ from numpy.typing import NDArray
 
 from model.bundle.encode import Tensors
 from service.runtimes.base import RuntimeFailure
-from service.runtimes.native.library import Batch, Kernel, NativeUnavailable
+from service.runtimes.native.library import BFLOAT16, Batch, Kernel, NativeUnavailable
 from service.runtimes.native.packing import PackedNet
 from service.runtimes.native.weights import CandidateWeights
 
@@ -16,12 +16,16 @@ class NativeCandidate:
     """Scores candidates of DIN or DIEN. Safe to call from several threads at once."""
 
     def __init__(self, weights: CandidateWeights, kernel: Kernel, *, path: str | None = None) -> None:
-        """Pack the weights. `path` names one of `kernel.paths`; None takes the first. Raises NativeUnavailable."""
+        """Pack the weights. `path` is one of `kernel.paths` or `kernel.rounding`; None takes the first of `paths`.
+
+        Raises NativeUnavailable if this processor does not have it.
+        """
         self.path = path or kernel.paths[0]
-        if self.path not in kernel.paths:
-            raise NativeUnavailable(f"no path {self.path!r} on this processor, there is {', '.join(kernel.paths)}")
+        here = [*kernel.paths, *kernel.rounding]
+        if self.path not in here:
+            raise NativeUnavailable(f"no path {self.path!r} on this processor, there is {', '.join(here)}")
         self._kernel = kernel
-        self._net = PackedNet(weights)
+        self._net = PackedNet(weights, tiles=self.path == BFLOAT16)
         self._width, self._share = weights.width, len(weights.head_first)
         self._columns, self._dense = weights.columns, weights.dense
         self._recurrent = weights.gates is not None

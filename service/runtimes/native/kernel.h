@@ -3,15 +3,21 @@
 #pragma once
 #include <stdint.h>
 
+#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__)
+#define CTR_X86 1  // Clang knows no `#pragma GCC target`
+#endif
+
 enum { BLOCK = 10 };  // packed weights are [J / BLOCK][inputs][BLOCK]
+enum { TILE = 16, TILE_INPUTS = 32 };  // AMX: packed weights are [J / TILE][inputs / TILE_INPUTS][TILE][TILE_INPUTS]
 enum { SIGMOID = 0, DICE = 1, PRELU = 2 };
 enum { OK = 0, NO_MEMORY = 1, BAD_ID = 2, NO_SUCH_PATH = 3 };
 
 // One layer. Arrays over J are zero-padded to whole blocks. Constants are folded so that the kernel needs only powers
 // of two: sigmoid layers hold -log2(e) times their weights, and Dice's scale and shift likewise.
 struct Layer {
-    int64_t inputs, blocks, activation;
+    int64_t inputs, outputs, blocks, activation;
     const float *weight, *bias;
+    const uint16_t *tiles;         // weight in bfloat16; null but for the attention's layers when they run on AMX
     const float *scale, *shift;    // Dice: p = 1 / (1 + 2^(scale x + shift))
     const float *alpha, *beta;     // Dice: x (alpha + beta p); PReLU: alpha
 };
@@ -66,5 +72,6 @@ template <class V> inline __attribute__((always_inline)) V power_of_fraction(V x
 }
 
 namespace avx512 { int score(const Net &, const Batch &); }
+namespace amx { int score(const Net &, const Batch &); }
 namespace avx2 { int score(const Net &, const Batch &); }
 namespace portable { int score(const Net &, const Batch &); }

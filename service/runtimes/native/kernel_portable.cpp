@@ -7,6 +7,8 @@ namespace portable {
 
 constexpr int W = 4, ROWS = 5;
 #include "generic.inc"
+#include "layers.inc"
+#include "attention.inc"
 #include "kernel.inc"
 
 }  // namespace portable

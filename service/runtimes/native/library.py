@@ -8,6 +8,7 @@ from typing import ClassVar
 
 from service.runtimes.base import RuntimeFailure
 
+BFLOAT16 = "amx-bfloat16"  # the path that rounds: not among those that are taken without asking
 PORTABLE = "portable"  # the path that needs no instruction set of its own
 FOLDER = Path(__file__).parent
 _FAILURES = {1: "no memory", 2: "an item index is outside of its table", 3: "this processor has no such path"}
@@ -17,8 +18,8 @@ class Layer(Structure):
     """One layer; pointers go to packed float32 arrays."""
 
     _fields_: ClassVar = [
-        *((name, c_int64) for name in ("inputs", "blocks", "activation")),
-        *((name, c_void_p) for name in ("weight", "bias", "scale", "shift", "alpha", "beta")),
+        *((name, c_int64) for name in ("inputs", "outputs", "blocks", "activation")),
+        *((name, c_void_p) for name in ("weight", "bias", "tiles", "scale", "shift", "alpha", "beta")),
     ]
 
 
@@ -67,7 +68,11 @@ class NativeUnavailable(Exception):
 
 
 class Kernel:
-    """The compiled library. `paths` are the instruction sets that it can use on this processor, fastest first."""
+    """The compiled library.
+
+    `paths` are the instruction sets that compute in float32 on this processor, fastest first; `rounding` those that do
+    not, which are empty or BFLOAT16.
+    """
 
     def __init__(self, folder: Path = FOLDER) -> None:
         """Load it. Raises NativeUnavailable if it was not built."""
@@ -83,7 +88,9 @@ class Kernel:
         library.ctr_score.argtypes = [c_char_p, POINTER(Net), POINTER(Batch)]
         self.file = built[0]
         self._library = library
-        self.paths = self._paths()
+        here = self._paths()
+        self.paths = [name for name in here if name != BFLOAT16]
+        self.rounding = [name for name in here if name == BFLOAT16]
 
     def score(self, path: str, net: Net, batch: Batch) -> None:
         """Fill in `batch.logit` and `batch.pctr`. Raises RuntimeFailure; an index is checked before it is used."""

@@ -13,20 +13,23 @@ from numpy.typing import NDArray
 from service.runtimes.native.library import Field, Layer, Net
 from service.runtimes.native.weights import Activation, CandidateWeights
 
+Factor = NDArray[np.float64] | np.float64
 Member = TypeVar("Member", bound=Structure)
 Floats = NDArray[np.float32]
 
-_BLOCK = 10  # as in kernel.h
+_BLOCK, _TILE, _TILE_INPUTS = 10, 16, 32  # as in kernel.h
 _SIGMOID, _DICE, _PRELU = 0, 1, 2
+_ONE = np.float64(1)
 _FOLD = -1.4426950408889634  # -log2(e)
 
 
 class PackedNet:
     """The struct that the kernel reads, and every array that it points to."""
 
-    def __init__(self, weights: CandidateWeights) -> None:
-        """Pack. The weights themselves are not kept, except the embedding tables, which are used in place."""
+    def __init__(self, weights: CandidateWeights, *, tiles: bool = False) -> None:
+        """Pack, with `tiles` the attention's layers in bfloat16 too. Embedding tables are used in place, not copied."""
         self._kept: list[object] = []
+        self._tiles = tiles
         self.struct = Net(
             width=weights.width,
             hidden=len(weights.key),
@@ -53,10 +56,10 @@ class PackedNet:
     def _attention(self, weights: CandidateWeights) -> None:
         struct, factor = self.struct, np.float64(_FOLD)
         struct.query = self._layer(weights.query.T, weights.attention_bias, factor=factor)
-        struct.product = self._layer(weights.product.T, None, factor=factor)
+        struct.product = self._layer(weights.product.T, None, factor=factor, tiles=self._tiles)
         struct.key_weight = self._keep(_padded(weights.key * factor, axis=1))
         *hidden, (last, bias) = weights.attention
-        layers = [self._layer(w, b, factor=factor) for w, b in hidden]
+        layers = [self._layer(w, b, factor=factor, tiles=self._tiles) for w, b in hidden]
         struct.attention_layers, struct.attention = len(layers), self._array(Layer, layers)
         struct.score_inputs, struct.score_weight, struct.score_bias = last.shape[1], self._keep(last[0]), bias[0]
 
@@ -80,24 +83,32 @@ class PackedNet:
         layer.shift = self._keep(_padded(activation.shift * _FOLD, axis=0))
 
     def _layer(
-        self,
-        weight: NDArray[np.floating],
-        bias: Floats | None,
-        *,
-        factor: NDArray[np.float64] | np.float64 | None = None,
+        self, weight: NDArray[np.floating], bias: Floats | None, *, factor: Factor = _ONE, tiles: bool = False
     ) -> Layer:
         """[J, inputs] -> blocks of [inputs, _BLOCK], each output multiplied by `factor`."""
         outputs, inputs = weight.shape
-        scale = np.broadcast_to(1.0 if factor is None else factor, outputs)
+        scale = np.broadcast_to(factor, outputs)
         packed = _padded(weight * scale[:, None], axis=0).reshape(-1, _BLOCK, inputs).swapaxes(1, 2)
         start = np.zeros(outputs) if bias is None else bias * scale
         return Layer(
             inputs=inputs,
+            outputs=outputs,
+            tiles=self._keep_tiles(weight * scale[:, None]) if tiles else None,
             blocks=len(packed),
             activation=_SIGMOID,
             weight=self._keep(packed),
             bias=self._keep(_padded(start, axis=0)),
         )
+
+    def _keep_tiles(self, weight: NDArray[np.floating]) -> int:
+        """The address of `weight` [J, inputs] in bfloat16, [J / _TILE][inputs / _TILE_INPUTS][_TILE, _TILE_INPUTS]."""
+        whole = _padded(_padded(weight, axis=0, size=_TILE), axis=1, size=_TILE_INPUTS)
+        cut = whole.reshape(len(whole) // _TILE, _TILE, -1, _TILE_INPUTS).swapaxes(1, 2)
+        bits = np.ascontiguousarray(cut, dtype=np.float32).view(np.uint32)
+        nearest = (bits + 0x7FFF + ((bits >> 16) & 1)) >> 16  # the upper half, rounded to nearest, ties to even
+        halves = nearest.astype(np.uint16)
+        self._kept.append(halves)
+        return int(halves.ctypes.data)
 
     def _keep(self, array: NDArray[np.floating]) -> int:
         """The address of `array` as contiguous float32, which lives as long as this object."""
@@ -111,8 +122,8 @@ class PackedNet:
         return cast(array, POINTER(kind))
 
 
-def _padded(array: NDArray[np.floating], *, axis: int) -> NDArray[np.floating]:
-    """Zeros up to a whole block along `axis`."""
+def _padded(array: NDArray[np.floating], *, axis: int, size: int = _BLOCK) -> NDArray[np.floating]:
+    """Zeros up to a multiple of `size` along `axis`."""
     width = [(0, 0)] * array.ndim
-    width[axis] = (0, -array.shape[axis] % _BLOCK)
+    width[axis] = (0, -array.shape[axis] % size)
     return np.pad(array, width)
