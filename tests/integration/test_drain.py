@@ -33,6 +33,7 @@ def test_sigterm_answers_everything_in_flight(bundle, own_redis: EmbeddedRedis, 
         sent = [pool.submit(score, url) for _ in range(IN_FLIGHT)]
         wait_until(lambda: metric(url, "ctr_rows") == IN_FLIGHT * len(REQUEST["candidates"]))
         process.send_signal(signal.SIGTERM)
+        wait_until(lambda: not_ready(url))
         process.send_signal(signal.SIGTERM)
         answers = [request.result() for request in sent]
         code = process.wait(timeout=WAIT_S)
@@ -44,10 +45,9 @@ def test_sigterm_answers_everything_in_flight(bundle, own_redis: EmbeddedRedis, 
     assert code == 0
 
 
-@pytest.mark.parametrize("workers", [1, 2])
-def test_readiness_goes_first_and_listening_last(bundle, redis_url, workers):
+def test_readiness_goes_first_and_listening_last(bundle, redis_url):
     """During the pause /readyz is a 503 on new connections while requests are still scored and told to go elsewhere."""
-    with serving(bundle, redis_url, workers=workers, drain_delay_s=2) as (process, url):
+    with serving(bundle, redis_url, drain_delay_s=2) as (process, url):
         process.send_signal(signal.SIGTERM)
         wait_until(lambda: not_ready(url))
         answers = [(ask(url, "/readyz"), score(url)) for _ in range(5)]
