@@ -12,6 +12,7 @@ import pytest
 from fastapi import FastAPI
 
 from model.bundle.encode import Columns, Encoder
+from model.bundle.pointers import write_pointer
 from model.bundle.records import Behaviors, no_behaviors
 from service.app import create_app
 from service.config import Settings
@@ -19,6 +20,7 @@ from service.loader import RUNTIMES, Runtimes
 from service.logs import Sink, json_log
 from service.stores.base import BehaviorStore
 from service.stores.memory import MemoryStore
+from tests.online.bundle_versions import WATCH_S, encoder_of
 from tests.online.tiny_bundle import reference, tiny_encoder, write_tiny_bundle
 
 NONE: Columns = MappingProxyType({})
@@ -78,6 +80,27 @@ def serve(bundle_path: Path) -> Serve:
             yield client
 
     return serve_
+
+
+@pytest.fixture
+def versions(tmp_path: Path) -> Path:
+    """Versions v1, v2 and v3; `stable` points to v1."""
+    for version in ("v1", "v2", "v3"):
+        write_tiny_bundle(tmp_path, encoder_of(version), version=version)
+    write_pointer(tmp_path, "stable", "v1")
+    return tmp_path
+
+
+@pytest.fixture
+def live(serve: Serve, versions: Path) -> Serve:
+    """`async with live(**settings) as client`: the service, watching `versions`."""
+
+    @asynccontextmanager
+    async def live_(**settings: object) -> AsyncIterator[httpx.AsyncClient]:
+        async with serve(bundle=str(versions), **{"watch_s": WATCH_S, "deadline_ms": 5000, **settings}) as client:
+            yield client
+
+    return live_
 
 
 @asynccontextmanager
