@@ -24,7 +24,7 @@ from model.metrics import all_metrics
 from model.pipeline import prepare as prepare_log
 from model.pipeline import run_training
 from model.progress import TrainingBar
-from model.publish import publish
+from model.publish import Format, publish
 from model.run_folder import TrainedRun, load_run, save_metrics, save_run
 
 app = typer.Typer(help="From a log to a bundle: prepare, train, evaluate, export, inspect.", no_args_is_help=True)
@@ -92,11 +92,13 @@ def export(
     out: Annotated[Path, typer.Option(help="Folder of the bundle's versions, such as bundles/din.")],
     stable: Annotated[bool, typer.Option(help="Point `stable` at the new version.")] = True,
     bundle_version: Annotated[str | None, typer.Option("--version", help="Default: the time in UTC.")] = None,
+    export_format: Annotated[Format, typer.Option("--format", help="What executes the net when it serves.")] = "onnx",
 ) -> None:
     """Export a run as a bundle, if and only if the exported graphs give the eager net's scores."""
     stamp = bundle_version or datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
     with _clear_errors():
-        path = publish(load_run(run), out, version=stamp, code_version=_code_version())
+        trained, code = load_run(run), _code_version()
+        path = publish(trained, out, version=stamp, code_version=code, export_format=export_format)
         if stable:
             write_pointer(out, STABLE, stamp)
     _console.print(f"parity gate passed; wrote {path}" + (" (stable)" if stable else ""))

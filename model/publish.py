@@ -1,20 +1,25 @@
 """A trained run -> a bundle, through the parity gate. Nothing is written unless the gate passes."""
 
 from pathlib import Path
+from typing import Literal
 
 from model.bundle.folder import GOLDEN, PRIOR, encoder_files, to_npy, to_npz, write_bundle
 from model.bundle.manifest import FORMAT_VERSION, Manifest
 from model.export import export_halves
 from model.native_weights import native_half
 from model.run_folder import TrainedRun
+from model.torchscript_export import export_torchscript
+
+Format = Literal["onnx", "torchscript"]
+_EXPORTS = {"onnx": export_halves, "torchscript": export_torchscript}
 
 
-def publish(run: TrainedRun, root: Path, *, version: str, code_version: str) -> Path:
+def publish(run: TrainedRun, root: Path, *, version: str, code_version: str, export_format: Format = "onnx") -> Path:
     """Export `run` and write `root/<version>/`. Raises ExportError, or BundleError if the version is there already."""
     candidates = {name: tensor for name, tensor in run.golden.items() if name.startswith("item_")}
     request = {name: tensor for name, tensor in run.golden.items() if name not in candidates}
-    exported = export_halves(run.net, request, candidates)
-    native = native_half(run.net)
+    exported = _EXPORTS[export_format](run.net, request, candidates)
+    native = native_half(run.net) if export_format == "onnx" else None  # its user half is the ONNX graph
     manifest = Manifest(
         format_version=FORMAT_VERSION,
         name=run.config["name"],
@@ -24,6 +29,7 @@ def publish(run: TrainedRun, root: Path, *, version: str, code_version: str) -> 
         user_half=exported.user,
         candidate_half=exported.candidate,
         candidate_tile=run.net.candidate_tile,
+        export_format=export_format,
         native=native[0] if native else None,
         training={"window": run.metrics["window"], "train": run.config["train"]},
         metrics=run.metrics["splits"],

@@ -64,8 +64,9 @@ class FeatureEmbedding(nn.Module):
 
 def mask_from_length(history_ULF: Tensor, history_len_U: Tensor) -> Tensor:
     """[U, L] float, 1 where a behavior is and 0 where padding is."""
-    positions_L = torch.arange(history_ULF.shape[1], device=history_ULF.device)
-    return (positions_L < history_len_U[:, None]).to(torch.float32)
+    # Counted along the history itself: a traced graph would keep the device of an arange for good.
+    position_UL = torch.ones_like(history_ULF[..., 0]).cumsum(1)
+    return (position_UL <= history_len_U[:, None]).to(torch.float32)
 
 
 def pool_history(history_ULE: Tensor, mask_UL: Tensor, pooling: Pooling) -> Tensor:

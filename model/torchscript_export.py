@@ -1,0 +1,184 @@
+"""A trained net -> `user.ts` and `candidate.ts`, through the same gate as the ONNX graphs.
+
+Each half is traced, because the nets look tables up by name, which torch.jit.script cannot. A trace unrolls Python
+loops and keeps Python integers, so the recurrences are scripted functions, whose loops stay loops, and nothing else may
+depend on a size: `_refuse_frozen` runs every half at other sizes. Shapes: U users, C candidates, L history, H hidden,
+G = 3H the gates (r, u, c).
+
+TorchScript is deprecated in torch and says so at every call; the calls here silence that and nothing else.
+"""
+
+import io
+import warnings
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from model.bundle.encode import Tensors
+from model.bundle.manifest import Half
+from model.halves import (
+    PROBES,
+    ExportedHalves,
+    ExportError,
+    compare,
+    eager_pctr,
+    probe,
+    replaced_recurrences,
+    replay_golden,
+    tensor_specs,
+    to_torch,
+)
+from model.nets import Net
+
+_NAMES = {"user": "user.ts", "candidate": "candidate.ts"}
+_SIZES = ((1, 1, 1), (3, 2, 50), (8, 40, 7), (1, 100, 500))  # users, history and candidates that the gate tries
+_EPOCH = (1980, 1, 1, 0, 0, 0)  # of every file in an archive, so that equal halves are equal bytes
+
+
+def export_torchscript(net: Net, request: Tensors, candidates: Tensors) -> ExportedHalves:
+    """Export both halves. `request` [G users] and `candidates` [G, C, ...] become the golden rows.
+
+    Raises ExportError if eager and exported pCTR differ by more than TOLERANCE, on the golden rows or at other numbers
+    of users, candidates and behaviors, or if a half cannot be run at those.
+    """
+    net = net.eval().cpu()
+    golden: Tensors = {**request, **candidates, "pctr": eager_pctr(net, request, candidates)}
+    probes = [probe(net, request, candidates, sizes) for sizes in PROBES]
+    items = [{**p.state, **p.candidates} for p in probes]
+    with deprecated(), torch.no_grad(), _loops_that_stay(net):
+        graphs = {"user": _trace(_UserHalf(net), probes[0].request), "candidate": _trace(_CandidateHalf(net), items[0])}
+        files = {_NAMES[half]: _plain(graph) for half, graph in graphs.items()}
+    exported = ExportedHalves(
+        user=_half("user", [p.request for p in probes], [p.state for p in probes]),
+        candidate=_half("candidate", items, [p.outputs for p in probes]),
+        files=files,
+        golden=golden,
+    )
+    check_parity(exported)
+    _refuse_frozen(exported, net)
+    return exported
+
+
+def check_parity(exported: ExportedHalves) -> None:
+    """Replay the golden rows through the saved halves. Raises ExportError where the scores are not the eager net's."""
+    graphs = _load(exported)
+    replay_golden(exported, lambda request, candidates: _run(graphs, request, candidates))
+
+
+@contextmanager
+def deprecated() -> Iterator[None]:
+    """Silence what torch says about TorchScript's future (docs/training.md); other warnings pass."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=r"`torch\.jit\.\w+` is deprecated", category=DeprecationWarning)
+        yield
+
+
+class _UserHalf(nn.Module):
+    def __init__(self, net: Net) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+        return self.net.encode_user(tensors)
+
+
+class _CandidateHalf(nn.Module):
+    def __init__(self, net: Net) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+        logit_UC = self.net.score(tensors, tensors)
+        return {"logit": logit_UC, "pctr": torch.sigmoid(logit_UC)}
+
+
+@contextmanager
+def _loops_that_stay(net: Net) -> Iterator[None]:
+    with replaced_recurrences(net, gru=torch.jit.script(_gru), augru=torch.jit.script(_augru)):
+        yield
+
+
+# Of model/nets/recurrence.py in the little language that torch.jit.script reads; the gate holds the two together.
+def _gru(x_ULE: Tensor, weight_GE: Tensor, weight_GH: Tensor, input_bias_G: Tensor, hidden_bias_G: Tensor) -> Tensor:
+    U, L, _ = x_ULE.shape
+    H = weight_GH.shape[1]
+    x_ULG = nn.functional.linear(x_ULE, weight_GE, input_bias_G)
+    h = x_ULE.new_zeros([U, H])
+    states_ULH = x_ULE.new_empty([U, L, H])
+    for t in range(L):
+        x, g = x_ULG[:, t], nn.functional.linear(h, weight_GH, hidden_bias_G)
+        ru = torch.sigmoid(x[:, : 2 * H] + g[:, : 2 * H])
+        c = torch.tanh(torch.addcmul(x[:, 2 * H :], ru[:, :H], g[:, 2 * H :]))
+        h = torch.addcmul(h, ru[:, H:], c - h)
+        states_ULH[:, t] = h
+    return states_ULH
+
+
+def _augru(inputs_ULG: Tensor, attention_UCL: Tensor, weight_GH: Tensor, bias_G: Tensor) -> Tensor:
+    U, C, L = attention_UCL.shape
+    H = weight_GH.shape[1]
+    x_UL1G = inputs_ULG.unsqueeze(2)
+    h = inputs_ULG.new_zeros([U, C, H])
+    for t in range(L):
+        x, g = x_UL1G[:, t], nn.functional.linear(h, weight_GH, bias_G)
+        ru = torch.sigmoid(x[..., : 2 * H] + g[..., : 2 * H])
+        c = torch.tanh(torch.addcmul(x[..., 2 * H :], ru[..., :H], g[..., 2 * H :]))
+        h = torch.addcmul(h, attention_UCL[:, :, t].unsqueeze(-1) * ru[..., H:], c - h)
+    return h
+
+
+def _trace(half: nn.Module, example: dict[str, Tensor]) -> torch.jit.ScriptModule:
+    # strict=False allows a dict as the result, whose keys are the same whatever comes in. The gate checks more than
+    # the tracer's own second run would.
+    traced = torch.jit.trace(half.eval(), (example,), strict=False, check_trace=False)  # type: ignore[no-untyped-call]  # torch's
+    # Drops the tables of the other half. Numerics stay as traced: torch's own choice folds Dice wrongly (docs/gpu.md).
+    frozen: torch.jit.ScriptModule = torch.jit.freeze(traced, optimize_numerics=False)
+    return frozen
+
+
+def _plain(graph: torch.jit.ScriptModule) -> bytes:
+    """The archive without its notes: they name this machine's paths, and the sizes of the example."""
+    saved, plain = io.BytesIO(), io.BytesIO()
+    torch.jit.save(graph, saved)
+    with zipfile.ZipFile(saved) as archive, zipfile.ZipFile(plain, "w") as stripped:
+        for name in archive.namelist():
+            if not name.endswith(".debug_pkl") and "/traced_inputs" not in name:
+                stripped.writestr(zipfile.ZipInfo(name, _EPOCH), archive.read(name))
+    return plain.getvalue()
+
+
+def _half(half: str, inputs: list[dict[str, Tensor]], outputs: list[dict[str, Tensor]]) -> Half:
+    return Half(file=_NAMES[half], inputs=tensor_specs(inputs), outputs=tensor_specs(outputs))
+
+
+def _load(exported: ExportedHalves) -> list[torch.jit.ScriptModule]:
+    with deprecated():
+        files = (exported.files[half.file] for half in (exported.user, exported.candidate))
+        return [torch.jit.load(io.BytesIO(raw), map_location="cpu") for raw in files]  # type: ignore[no-untyped-call]  # torch's
+
+
+def _run(graphs: list[torch.jit.ScriptModule], request: Tensors, candidates: Tensors) -> np.ndarray:
+    with torch.inference_mode():
+        state = graphs[0](to_torch(request))
+        pctr: np.ndarray = graphs[1]({**state, **to_torch(candidates)})["pctr"].numpy()
+    return pctr
+
+
+def _refuse_frozen(exported: ExportedHalves, net: Net) -> None:
+    """Raise ExportError if the halves cannot be run, or score differently, at other sizes than the example's."""
+    golden, graphs = exported.golden, _load(exported)
+    items = {name: tensor for name, tensor in golden.items() if name.startswith("item_")}
+    request = {name: tensor for name, tensor in golden.items() if name not in items and name != "pctr"}
+    for sizes in _SIZES:
+        at = "{} users, {} behaviors, {} candidates".format(*sizes)
+        tried = probe(net, request, items, sizes)
+        inputs = [{name: tensor.numpy() for name, tensor in half.items()} for half in (tried.request, tried.candidates)]
+        try:
+            found = _run(graphs, *inputs)
+        except RuntimeError as error:
+            raise ExportError(f"{at}: cannot be run, a size is fixed: {error}") from error
+        compare(found, tried.outputs["pctr"].numpy(), rows=at)
