@@ -139,12 +139,19 @@ class Engine:
         try:
             with self._wake:
                 self.alive = not self.lost  # a replacement is here
-            while (taken := self._take()) is not None:
-                self._run(*taken)
+            while self._step():
+                pass
         except BaseException:
             # What ends a thread here (MemoryError outside a batch, SystemExit) must not leave anybody waiting for it.
             self._replace()
             raise
+
+    def _step(self) -> bool:
+        """Run the next batch; False when the engine closes. What it ran is let go before the thread waits again."""
+        taken = self._take()
+        if taken is not None:
+            self._run(*taken)
+        return taken is not None
 
     def _take(self) -> tuple[Batch, list[_Task]] | None:
         """The next batch and the tasks of its pieces; None when the engine closes and nothing is left."""
