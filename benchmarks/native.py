@@ -46,9 +46,10 @@ def main() -> None:
 
 def compare(kind: str, bundle: Bundle, *, repeats: int) -> dict[str, float]:
     """CPU milliseconds of the candidate half by runtime and count, and the median of onnx / native run by run."""
-    fastest, *others = Kernel().paths
+    kernel = Kernel()
+    fastest = kernel.paths[0]
     runtimes: dict[str, Runtime] = {"onnx": OnnxRuntime(bundle)}
-    runtimes |= {f"native-{path}": NativeRuntime(bundle, path=path) for path in (fastest, *others)}
+    runtimes |= {f"native-{path}": NativeRuntime(bundle, path=path) for path in (*kernel.paths, *kernel.rounding)}
     metrics: dict[str, float] = {}
     for count in COUNTS:
         request, items = _inputs(bundle, count)
@@ -88,7 +89,7 @@ def show(kind: str, count: int, times: Mapping[str, NDArray[np.float64]]) -> Non
         low, middle, high = np.percentile(values, [25, 50, 75])
         ratio = np.percentile(times["onnx"] / values, [25, 50, 75])
         faster = "" if name in ("onnx", "user half") else f", {ratio[1]:.2f}x ({ratio[0]:.2f} to {ratio[2]:.2f})"
-        print(f"  {name:<16} {middle:6.2f} ms ({low:.2f} to {high:.2f}){faster}")
+        print(f"  {name:<20} {middle:6.2f} ms ({low:.2f} to {high:.2f}){faster}")
 
 
 def _rounded(values: NDArray[np.float64]) -> float:

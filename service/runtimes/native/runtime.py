@@ -12,7 +12,7 @@ from service.runtimes.native.library import BFLOAT16, FOLDER, Kernel
 from service.runtimes.native.weights import CandidateWeights, read_weights
 from service.runtimes.onnx import UserHalf
 
-_ROUNDED_TOLERANCE = 1e-2  # bfloat16 keeps 8 bits; on trained nets the golden scores move by much less (docs/log.md)
+_ROUNDED_TOLERANCE = 2e-3  # of pCTR in bfloat16; on trained nets scores moved by 1e-4 at most (docs/log.md)
 
 
 class NativeRuntime:
