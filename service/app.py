@@ -23,12 +23,13 @@ from service.api.answers import answer_errors
 from service.api.observe import Observe
 from service.api.routes import ROUTES, Routes, make_router
 from service.config import Settings, read_admin_key
-from service.loader import Runtimes, load
+from service.loader import RUNTIMES, Runtimes, load
 from service.logs import json_log
 from service.metrics import Metrics
 from service.process import Place, Process
-from service.runtimes.choice import choose_runtime
+from service.runtimes.choice import choose_on_gpu, choose_runtime
 from service.runtimes.cpu_limit import usable_cpus
+from service.runtimes.device import Device
 from service.scoring.batching import BatchQueue
 from service.scoring.engine import Clock, Engine
 from service.serving import Serving
@@ -98,7 +99,11 @@ def create_app(  # noqa: PLR0913  # the composition root: whatever a test or a s
 
 def make_runtimes(settings: Settings) -> Runtimes:
     """How a bundle of each format is executed, as the settings say."""
-    return {"onnx": partial(choose_runtime, choice=settings.runtime, precision=settings.precision)}
+    if settings.device != "cpu":
+        device = Device.parse(settings.device)
+        on_gpu = partial(choose_on_gpu, device=device, max_candidates=settings.max_candidates)
+        return dict.fromkeys(RUNTIMES, on_gpu)
+    return {**RUNTIMES, "onnx": partial(choose_runtime, choice=settings.runtime, precision=settings.precision)}
 
 
 def make_store(settings: Settings) -> BehaviorStore:

@@ -79,6 +79,11 @@ class Settings(BaseSettings):
         description="What computes candidates: `native` is the compiled kernel, refused where it is not built; `auto` "
         "takes it where it can.",
     )
+    device: str = Field(
+        "cpu",
+        pattern="^(cpu|cuda(:[0-9]{1,2})?)$",
+        description="Where nets are computed: cpu, cuda or cuda:N; a GPU that is not there refuses every bundle.",
+    )
     precision: Literal["float32", "bfloat16"] = Field(
         "float32",
         description="Of the attention in the native kernel: `bfloat16` needs a processor with AMX and moves scores a "
@@ -131,6 +136,8 @@ class Settings(BaseSettings):
             raise ValueError(f"{PREFIX}QUEUE_ROWS must be at least {PREFIX}MAX_CANDIDATES")
         if self.precision == "bfloat16" and self.runtime == "onnx":
             raise ValueError(f"{PREFIX}PRECISION=bfloat16 is the native runtime's, {PREFIX}RUNTIME is onnx")
+        if self.device != "cpu" and (self.runtime == "native" or self.precision == "bfloat16"):
+            raise ValueError(f"{PREFIX}RUNTIME=native and {PREFIX}PRECISION=bfloat16 are the CPU's, see {PREFIX}DEVICE")
         if self.workers > 1 and self.store.startswith("memory://"):
             raise ValueError(f"{PREFIX}WORKERS must be 1 with {PREFIX}STORE=memory://, which no two processes share")
         if self.admin_key is not None and self.admin_key_file:

@@ -13,11 +13,12 @@ from model.bundle.folder import GOLDEN, Bundle, read_bundle
 from model.bundle.manifest import MANIFEST, Half, Manifest
 from model.bundle.records import make_behaviors
 from service.runtimes.base import Runtime, RuntimeFailure
-from service.runtimes.choice import choose_runtime
+from service.runtimes.choice import choose_runtime, choose_torchscript
+from service.runtimes.shapes import Shape
 
 Runtimes = Mapping[str, Callable[[Bundle], Runtime]]  # by Manifest.export_format
 
-RUNTIMES: Runtimes = {"onnx": choose_runtime}
+RUNTIMES: Runtimes = {"onnx": choose_runtime, "torchscript": choose_torchscript}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,15 +74,28 @@ def _inputs(half: Half, bundle: Bundle) -> Tensors:
 
 def _warm_up(runtime: Runtime, bundle: Bundle, *, max_candidates: int) -> None:
     """Run the shapes that requests will have, so that the first caller does not pay for memory and code paths."""
-    encoder, longest = bundle.encoder, bundle.schema.max_history
-    item = bundle.schema.keys.item
-    for length, count in ((0, 1), (longest, bundle.manifest.candidate_tile or 1), (longest, max_candidates)):
-        history = make_behaviors(np.zeros(length, dtype=np.int64))
-        request = {**encoder.encode_request({}, {}, rows=1), **encoder.encode_history([history])}
-        items = encoder.encode_items({item: np.zeros(count, dtype=np.int64)})
+    shapes = runtime.limits.shapes or _usual_shapes(runtime, bundle, max_candidates=max_candidates)
+    for users, count, length in shapes:
         try:
-            runtime.score(runtime.encode_user(request), {name: tensor[None] for name, tensor in items.items()})
+            runtime.score(*_padding(runtime, bundle, Shape(users, count, length)))
         except RuntimeFailure as error:
-            raise BundleError(
-                MANIFEST, f"{count} candidates with a history of {length} cannot be run: {error}"
-            ) from error
+            what = f"{users} times {count} candidates with a history of {length}"
+            raise BundleError(MANIFEST, f"{what} cannot be run: {error}") from error
+
+
+def _usual_shapes(runtime: Runtime, bundle: Bundle, *, max_candidates: int) -> list[Shape]:
+    """For a runtime that takes any: the smallest, a tile, the largest, and the most that is joined."""
+    limits, longest, tile = runtime.limits, bundle.schema.max_history, bundle.manifest.candidate_tile or 1
+    joined = [Shape(limits.users, limits.joined // limits.users, longest)] if limits.users > 1 else []
+    return [Shape(1, 1, 0), Shape(1, tile, longest), Shape(1, max_candidates, longest), *joined]
+
+
+def _padding(runtime: Runtime, bundle: Bundle, shape: Shape) -> tuple[Tensors, Tensors]:
+    """A state and candidates of that shape, of nobody and nothing."""
+    encoder, item = bundle.encoder, bundle.schema.keys.item
+    histories = [make_behaviors(np.zeros(shape.length, dtype=np.int64))] * shape.users
+    request = {**encoder.encode_request({}, {}, rows=shape.users), **encoder.encode_history(histories)}
+    items = encoder.encode_items({item: np.zeros(shape.users * shape.candidates, dtype=np.int64)})
+    sizes = shape.users, shape.candidates
+    candidates = {name: tensor.reshape(*sizes, *tensor.shape[1:]) for name, tensor in items.items()}
+    return runtime.encode_user(request), candidates

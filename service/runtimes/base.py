@@ -1,9 +1,11 @@
 """What executes a bundle: the two halves of its net, as blocking calls that release the GIL."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from model.bundle.encode import Tensors
+from service.runtimes.shapes import Shape
 
 FLOAT32_TOLERANCE = 1e-5  # of pCTR; the export gate uses the same
 
@@ -20,6 +22,20 @@ class BatchLimits:
     users: int = 1  # requests in one call
     joined: int = 128  # rows of joined requests in one call
     pairs: int = 1_000_000
+    shapes: tuple[Shape, ...] = ()  # all that the runtime pads its calls to; none: it takes calls as they are
+
+
+class DeviceState(dict[str, Any]):
+    """State tensors by name that stay where the runtime computes. `Any`: only that runtime looks into them.
+
+    It is of `users` users together and cannot be cut; `padded` is their number on the device, `nbytes` its memory.
+    """
+
+    def __init__(self, tensors: Mapping[str, Any], *, users: int, padded: int, nbytes: int) -> None:
+        super().__init__(tensors)
+        self.users = users
+        self.padded = padded
+        self.nbytes = nbytes
 
 
 class Runtime(Protocol):
@@ -30,11 +46,11 @@ class Runtime(Protocol):
     limits: BatchLimits
 
     def encode_user(self, request: Tensors) -> Tensors:
-        """The user half: request tensors of U users and their history -> state tensors by name."""
+        """The user half: request tensors of U users and their history -> state tensors by name, or a DeviceState."""
         ...
 
     def score(self, state: Tensors, candidates: Tensors) -> Tensors:
-        """The candidate half: state and item tensors [U, C, ...] -> the graph's outputs; `pctr` [U, C] is one."""
+        """The candidate half: a state made here and item tensors [U, C, ...] -> outputs; `pctr` [U, C] is one."""
         ...
 
 

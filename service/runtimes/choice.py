@@ -1,4 +1,4 @@
-"""Which runtime executes a bundle: the native kernel where it can, ONNX Runtime everywhere else."""
+"""Which runtime executes a bundle: by the format it is in, the device, and what is installed."""
 
 from pathlib import Path
 from typing import Literal
@@ -7,6 +7,8 @@ from model.bundle.errors import BundleError
 from model.bundle.folder import Bundle
 from model.bundle.manifest import MANIFEST
 from service.runtimes.base import Runtime
+from service.runtimes.bound import BoundHalves
+from service.runtimes.device import Device, DeviceRuntime, Halves
 from service.runtimes.native.library import BFLOAT16, FOLDER, PORTABLE, NativeUnavailable
 from service.runtimes.native.runtime import NativeRuntime
 from service.runtimes.onnx import OnnxRuntime
@@ -34,3 +36,31 @@ def choose_runtime(
             raise BundleError(MANIFEST, f"the native runtime in {precision} was asked for: {error}") from error
         return OnnxRuntime(bundle)
     return OnnxRuntime(bundle) if choice == "auto" and runtime.path == PORTABLE else runtime
+
+
+def choose_torchscript(bundle: Bundle) -> Runtime:
+    """A runtime for a bundle of TorchScript halves, on the CPU. Raises BundleError if torch is not installed."""
+    try:
+        from service.runtimes.torchscript import TorchScriptRuntime  # noqa: PLC0415  # a serving install has no torch
+    except ImportError as error:
+        raise _no_torch() from error
+    return TorchScriptRuntime(bundle)
+
+
+def choose_on_gpu(bundle: Bundle, *, device: Device, max_candidates: int) -> Runtime:
+    """A runtime on `device` for a bundle of either format. Raises BundleError if it cannot be had; never the CPU's."""
+    return DeviceRuntime(_halves(bundle, device), bundle, max_candidates=max_candidates)
+
+
+def _halves(bundle: Bundle, device: Device) -> Halves:
+    if bundle.manifest.export_format == "onnx":
+        return BoundHalves(bundle, device)
+    try:
+        from service.runtimes.torchscript import TorchHalves  # noqa: PLC0415  # a serving install has no torch
+    except ImportError as error:
+        raise _no_torch() from error
+    return TorchHalves(bundle, device)
+
+
+def _no_torch() -> BundleError:
+    return BundleError(MANIFEST, "export_format 'torchscript' needs torch, which the extra `torchscript` installs")

@@ -1,6 +1,6 @@
 """ONNX Runtime on the CPU: one thread per call, as many calls at once as there are compute threads."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,8 @@ from model.bundle.errors import BundleError
 from model.bundle.folder import Bundle
 from model.bundle.manifest import Half, TensorSpec
 from service.runtimes.base import FLOAT32_TOLERANCE, BatchLimits, RuntimeFailure
+
+Provider = str | tuple[str, dict[str, Any]]  # of onnxruntime, with its options
 
 _DTYPES = {"tensor(int64)": "int64", "tensor(float)": "float32", "tensor(bool)": "bool", "tensor(double)": "float64"}
 STATE_PREFIX = "state_"  # of the tensors that the user half hands to the candidate half
@@ -27,7 +29,7 @@ class UserHalf:
     def __init__(self, bundle: Bundle) -> None:
         """Load it. Raises BundleError if it cannot be read or is not what the manifest says."""
         half = bundle.manifest.user_half
-        self._session = _session(bundle.files, half)
+        self._session = open_session(bundle.files, half)
         self._inputs, self._outputs = [spec.name for spec in half.inputs], [spec.name for spec in half.outputs]
 
     def encode(self, request: Tensors) -> Tensors:
@@ -45,7 +47,7 @@ class OnnxRuntime:
         """Load both graphs. Raises BundleError if one cannot be read or is not what the manifest says."""
         manifest = bundle.manifest
         self._user = UserHalf(bundle)
-        self._candidate = _session(bundle.files, manifest.candidate_half)
+        self._candidate = open_session(bundle.files, manifest.candidate_half)
         self._item_inputs = [s.name for s in manifest.candidate_half.inputs if not s.name.startswith(STATE_PREFIX)]
         self._output_names = [spec.name for spec in manifest.candidate_half.outputs]
         self._tile = manifest.candidate_tile
@@ -80,11 +82,14 @@ def _run(session: ort.InferenceSession, feed: Tensors, names: list[str]) -> Tens
         raise RuntimeFailure(f"{type(error).__name__}: {error}") from error
 
 
-def _session(files: Mapping[str, bytes], half: Half) -> ort.InferenceSession:
+def open_session(
+    files: Mapping[str, bytes], half: Half, *, providers: Sequence[Provider] = ("CPUExecutionProvider",)
+) -> ort.InferenceSession:
+    """A session that computes with one thread of the caller's. Raises BundleError as the runtimes here do."""
     if half.file not in files:
         raise BundleError(half.file, "not listed in the manifest")
     try:
-        session = ort.InferenceSession(files[half.file], _options(), providers=["CPUExecutionProvider"])
+        session = ort.InferenceSession(files[half.file], _options(), providers=list(providers))
     except Exception as error:  # onnxruntime's errors have no base class of their own
         raise BundleError(half.file, f"onnxruntime cannot load it: {error}") from error
     _check(half.file, "input", found=session.get_inputs(), expected=half.inputs)

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.bundle.encode import Tensors
-from service.runtimes.base import Runtime, RuntimeFailure
+from service.runtimes.base import DeviceState, Runtime, RuntimeFailure
 
 _HISTORY = "history"
 
@@ -49,6 +49,10 @@ def encode(works: list[Work]) -> None:
         return
     joined = {name: _join([work.user[name] for work in works]) for name in works[0].user}
     state = runtime.encode_user(joined)
+    if isinstance(state, DeviceState):
+        for work in works:
+            work.state = state  # of all of them: to cut it would bring it back from the device
+        return
     for row, work in enumerate(works):
         # Copies: a state that is kept must not keep those of the others.
         work.state = {name: tensor[row : row + 1].copy() for name, tensor in state.items()}
@@ -60,6 +64,8 @@ def score(works: list[Work], pieces: list[slice]) -> None:
     Several works share a state that `encode` made for all of them in this order.
     """
     runtime = works[0].runtime
+    if len(works) == 1 and isinstance(works[0].state, DeviceState) and works[0].state.users > 1:
+        encode(works)  # it comes alone because its joined batch failed
     items = [
         {name: tensor[:, piece] for name, tensor in work.candidates.items()}
         for work, piece in zip(works, pieces, strict=True)
@@ -69,8 +75,7 @@ def score(works: list[Work], pieces: list[slice]) -> None:
     if len(works) == 1:
         found = runtime.score(states[0], {name: np.ascontiguousarray(tensor) for name, tensor in items[0].items()})
     else:
-        state = {name: np.concatenate([s[name] for s in states]) for name in states[0]}
-        found = runtime.score(state, {name: _join([i[name] for i in items]) for name in items[0]})
+        found = runtime.score(_together(states), {name: _join([i[name] for i in items]) for name in items[0]})
     for row, (work, piece) in enumerate(zip(works, pieces, strict=True)):
         pctr = found["pctr"][row, : piece.stop - piece.start]
         if not np.isfinite(pctr).all():
@@ -88,6 +93,12 @@ def _join(tensors: list[NDArray[np.generic]]) -> NDArray[np.generic]:
     for row, tensor in enumerate(tensors):
         joined[row, : tensor.shape[1]] = tensor[0]
     return joined
+
+
+def _together(states: list[Tensors]) -> Tensors:
+    if isinstance(states[0], DeviceState):
+        return states[0]  # one state of all of them
+    return {name: np.concatenate([state[name] for state in states]) for name in states[0]}
 
 
 def _all_there(states: list[Tensors | None]) -> TypeGuard[list[Tensors]]:

@@ -9,6 +9,7 @@ import numpy as np
 from cachetools import LRUCache
 
 from model.bundle.encode import Tensors
+from service.runtimes.base import DeviceState
 
 
 class StateCache:
@@ -37,4 +38,6 @@ class StateCache:
 
 
 def _size(state: Tensors) -> int:
+    if isinstance(state, DeviceState):
+        return state.nbytes if state.users == 1 else 0  # one of several users is of no use for one of them
     return sum(np.asarray(tensor).nbytes for tensor in state.values())
