@@ -3,6 +3,8 @@
 ONNX Runtime goes on with the CPU, and only logs it, where CUDA cannot be had. Here that is a refusal.
 """
 
+import sys
+from contextlib import redirect_stdout
 from typing import Any
 
 import numpy as np
@@ -66,7 +68,8 @@ def find_providers(device: Device) -> list[Provider]:
         raise _refusal(
             device, f"onnxruntime has {', '.join(available)} here; it takes the package onnxruntime-gpu instead"
         )
-    ort.preload_dlls()  # CUDA and cuDNN from their Python packages, where they are installed as such
+    with redirect_stdout(sys.stderr):  # where it prints what it misses; the standard output is the log's
+        ort.preload_dlls()  # CUDA and cuDNN from their Python packages, where they are installed as such
     # One size after the other is asked for, so memory grows by what is needed rather than by powers of two.
     return [(_CUDA, {"device_id": device.index, "arena_extend_strategy": "kSameAsRequested"}), _CPU]
 
