@@ -1,10 +1,10 @@
-"""The optional native kernel; everything else is in pyproject.toml. An install without a compiler goes on without."""
+"""The optional native parts; everything else is in pyproject.toml. An install without a compiler goes on without."""
 
 from setuptools import Extension, setup
 
 FOLDER = "service/runtimes/native"
 SOURCES = ("api", "kernel_avx512", "kernel_amx", "kernel_avx2", "kernel_portable")
-INCLUDED = ("kernel", "layers", "scratch", "attention", "attention_amx", "avx512", "generic")
+INCLUDED = ("kernel", "layers", "scratch", "attend", "attention", "attention_amx", "avx512", "generic")
 FLAGS = [
     "-O3",
     "-g0",
@@ -25,6 +25,13 @@ setup(
             extra_compile_args=FLAGS,
             language="c++",
             optional=True,
-        )
+        ),
+        Extension(
+            "service.api.native._rows",
+            sources=["service/api/native/rows.cpp"],
+            extra_compile_args=FLAGS,
+            language="c++",
+            optional=True,
+        ),
     ]
 )
