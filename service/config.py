@@ -89,6 +89,9 @@ class Settings(BaseSettings):
         description="Of the attention in the native kernel: `bfloat16` needs a processor with AMX and moves scores a "
         "little.",
     )
+    compute_nice: int = Field(
+        5, ge=0, le=19, description="How far compute threads stand back behind the one that reads and answers (Linux)."
+    )
     queue_rows: int = Field(
         10_000, ge=1, description="Candidate rows scored or waiting at once; requests beyond are refused (429)."
     )

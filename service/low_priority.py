@@ -39,8 +39,8 @@ async def in_low_priority(work: Callable[[], T]) -> T:
         raise
 
 
-def lower_priority() -> None:
+def lower_priority(nice: int = NICE) -> None:
     """Let every other thread of this process go before the calling one, where the system can do that."""
     if sys.platform == "linux":  # elsewhere the number means the whole process, or nothing
         with contextlib.suppress(OSError):  # forbidden in this container: then loading costs the answers more
-            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICE)
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), nice)

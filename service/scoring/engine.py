@@ -64,15 +64,21 @@ class Engine:
     """`threads` compute threads over one queue."""
 
     def __init__(
-        self, queue: BatchQueue, *, threads: int, clock: Clock, on_crash: Callable[[], object] = lambda: None
+        self,
+        queue: BatchQueue,
+        *,
+        threads: int,
+        clock: Clock,
+        on_start: Callable[[], object] = lambda: None,
+        on_crash: Callable[[], object] = lambda: None,
     ) -> None:
-        """`on_crash` is called by a thread that crashed."""
+        """Each thread calls `on_start` first, and `on_crash` if it crashes."""
         self.alive = True  # False after a crash, until the thread is replaced
         self.crashes = 0
         self._queue = queue
         self._threads = [self._thread(number) for number in range(threads)]
         self._clock = clock
-        self._on_crash = on_crash
+        self._on_start, self._on_crash = on_start, on_crash
         self._wake = threading.Condition()
         self._tasks: dict[Job, _Task] = {}
         self._closing = False
@@ -137,6 +143,7 @@ class Engine:
 
     def _work(self) -> None:
         try:
+            self._on_start()
             with self._wake:
                 self.alive = not self.lost  # a replacement is here
             while self._step():
