@@ -7,7 +7,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK = 1
 .PHONY: demo test check static bench format clean
 
 .venv: .venv/.installed
-.venv/.installed: pyproject.toml setup.py $(wildcard service/runtimes/native/*.cpp service/runtimes/native/*.inc service/runtimes/native/*.h)
+.venv/.installed: pyproject.toml setup.py $(wildcard service/*/native/*.cpp service/runtimes/native/*.inc service/runtimes/native/*.h)
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install -q -e '.[train,dev]'
 	touch $@
@@ -35,4 +35,4 @@ format: .venv
 	$(BIN)/ruff check --fix .
 
 clean:
-	rm -rf .venv .demo build *.egg-info service/runtimes/native/*.so
+	rm -rf .venv .demo build *.egg-info service/*/native/*.so

@@ -22,9 +22,11 @@ from service.api.admin import ADMIN_ROUTES, Admin, make_admin_router
 from service.api.answers import answer_errors
 from service.api.observe import Observe
 from service.api.routes import ROUTES, Routes, make_router
+from service.api.rows import open_compiled_rows
 from service.config import Settings, read_admin_key
 from service.loader import RUNTIMES, Runtimes, load
 from service.logs import json_log
+from service.low_priority import lower_priority
 from service.metrics import Metrics
 from service.process import Place, Process
 from service.runtimes.choice import choose_on_gpu, choose_runtime
@@ -63,7 +65,8 @@ def create_app(  # noqa: PLR0913  # the composition root: whatever a test or a s
     metrics = _metrics(settings, process.place)
     threads = settings.threads or max(1, usable_cpus(len(os.sched_getaffinity(0))) // settings.workers)
     queue = BatchQueue(threads=threads, budget_rows=settings.queue_rows, max_wait_s=settings.queue_ms / 1e3)
-    engine = Engine(queue, threads=threads, clock=clock, on_crash=metrics.thread_crashes.inc)
+    step_back = partial(lower_priority, settings.compute_nice)
+    engine = Engine(queue, threads=threads, clock=clock, on_start=step_back, on_crash=metrics.thread_crashes.inc)
     store = store or make_store(settings)
     serving = Serving(settings, store=store, engine=engine, clock=clock)
     load_bundle = partial(load, max_candidates=settings.max_candidates, runtimes=runtimes or make_runtimes(settings))
@@ -87,7 +90,8 @@ def create_app(  # noqa: PLR0913  # the composition root: whatever a test or a s
         await store.close()
 
     app = FastAPI(title="CTR Scorer", version=version("ctr-scorer"), lifespan=lifespan)
-    routes = Routes(serving, settings, metrics=metrics, clock=clock, vitals=vitals, shadow=shadow)
+    compiled = open_compiled_rows()
+    routes = Routes(serving, settings, metrics=metrics, clock=clock, vitals=vitals, shadow=shadow, compiled=compiled)
     app.include_router(make_router(routes))
     if key is not None:
         app.include_router(make_admin_router(Admin(watch, settings, key=key, log=log)))

@@ -3,7 +3,7 @@
     [{"item_id": 1, "cate_id": 2}, ...]  or  {"item_id": [1, ...], "cate_id": [2, ...]}  ->  {"item_id": int64 [N], ...}
 
 Types are checked before numpy sees a column: it would turn [1, true] into integers, and one long string among the
-ids into a column of equally long strings.
+ids into a column of equally long strings. What `rows.py` has read is checked already.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,11 +16,12 @@ from model.bundle.encode import as_ids, as_numbers
 from model.bundle.errors import EncodeError
 from model.bundle.schema import Feature
 from model.bundle.vocabulary import Ids
+from service.api.rows import IdRows
 from service.errors import InvalidRequest
 
 Kind = Literal["id", "text", "number"]
 Fields = Mapping[str, Kind]
-Values = Sequence[object]
+Values = Sequence[object] | Ids
 
 _TYPES: Mapping[Kind, frozenset[type]] = {
     "id": frozenset({int}),
@@ -46,6 +47,10 @@ def to_columns(value: object, fields: Fields, *, key: str, where: str) -> dict[s
 
     Raises InvalidRequest naming the field or the row at fault: unknown, missing in some rows, or not a list.
     """
+    if isinstance(value, IdRows):
+        if key in value.columns and all(fields.get(name) == "id" for name in value.columns):
+            return dict(value.columns)
+        value = value.to_rows()
     if isinstance(value, list):
         return _from_rows(value, fields, key=key, where=where)
     if isinstance(value, dict):
@@ -78,6 +83,8 @@ def check_column(values: Values, kind: Kind, *, where: str) -> object:
 
 def check_ids(values: Values, *, where: str) -> Ids:
     """One column of ids as int64. Raises InvalidRequest."""
+    if isinstance(values, np.ndarray):
+        return values
     _check_types(values, "id", where=where)
     try:
         return as_ids(np.array(values, dtype=np.int64), feature=where)

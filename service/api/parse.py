@@ -20,6 +20,7 @@ from service.api.columns import (
     to_columns,
     to_single_row,
 )
+from service.api.rows import CompiledRows
 from service.api.schemas import ScoreBody
 from service.errors import InvalidRequest, TooLarge
 from service.scoring.scorer import ScoreRequest
@@ -90,8 +91,18 @@ class ScoreParser:
         return behaviors if time is None else behaviors[np.argsort(time, kind="stable")]
 
 
-def read_envelope(raw: bytes) -> ScoreBody:
-    """Who asks and what for, candidates unread, before a bundle is chosen. Raises InvalidRequest."""
+def read_envelope(raw: bytes, compiled: CompiledRows | None) -> ScoreBody:
+    """Who asks and what for, candidates unchecked, before a bundle is chosen. Raises InvalidRequest.
+
+    `compiled` reads candidates that are rows of ids, as it can; what is found wrong is the same without it.
+    """
+    found = compiled.read(raw) if compiled else None
+    if found is not None:
+        rest, rows = found
+        try:
+            return _validated(ScoreBody, {**orjson.loads(rest), "candidates": rows})
+        except orjson.JSONDecodeError:
+            pass  # below, with the right position
     return read_model(ScoreBody, raw)
 
 
@@ -103,6 +114,10 @@ def read_model(model: type[M], raw: bytes) -> M:
         raise InvalidRequest(f"the body is not JSON: {error}") from None
     if not isinstance(value, dict):
         raise InvalidRequest(f"the body: found {shown(value)}, allowed: an object")
+    return _validated(model, value)
+
+
+def _validated(model: type[M], value: dict[str, object]) -> M:
     try:
         return model.model_validate(value)
     except ValidationError as error:

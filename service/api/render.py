@@ -1,13 +1,14 @@
 """A scored request as the bytes of its answer."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import orjson
 from numpy.typing import NDArray
 
 from model.bundle.vocabulary import Ids
-from service.scoring.scorer import STATUSES, Scored
+from service.api.rows import CompiledRows
+from service.scoring.scorer import STATUSES, Scored, Status
 
 Column = Ids | NDArray[np.float32]
 
@@ -17,35 +18,36 @@ _RANKS = [b',"rank":%d,"status":"' % rank for rank in range(2001)]
 _ENDS = {status: b'%b"},%b' % (status.encode(), _BEGIN) for status in STATUSES}
 
 
-def render_scored(
-    scored: Scored, item_ids: Ids, *, top_k: int | None, head: Mapping[str, object], ms: Mapping[str, float]
-) -> bytes:
-    """The JSON of one answer: `head`, what `scored` says of the request, one object per candidate, `ms` per phase.
-
-    Candidates come in the caller's order; with `top_k` only the best, in rank order.
-    """
+def render_scored(scored: Scored, scores: bytes, *, head: Mapping[str, object], ms: Mapping[str, float]) -> bytes:
+    """The JSON of one answer: `head`, what `scored` says of the request, `scores` of `render_rows`, `ms` per phase."""
     return orjson.dumps(
         {
             **head,
             "degraded": scored.degraded,
             "user_status": scored.user_status,
             "history_len": scored.history_len,
-            "scores": orjson.Fragment(_rows(scored, item_ids, top_k=top_k)),
+            "scores": orjson.Fragment(scores),
             "timings_ms": {name: round(milliseconds, 3) for name, milliseconds in ms.items()},
         }
     )
 
 
-def _rows(scored: Scored, item_ids: Ids, *, top_k: int | None) -> bytes:
-    """The list of candidates: whole columns rendered, then put between the names.
+def render_rows(scored: Scored, item_ids: Ids, *, top_k: int | None, compiled: CompiledRows | None) -> bytes:
+    """The JSON list of candidates, one object each; `compiled` writes it where there is one.
 
-    A dict per candidate would take half as long again. Scores are written as the shortest decimal that is the same
-    float32, which also makes the answer a quarter shorter.
+    They come in the caller's order; with `top_k` only the best, in rank order. Scores are written as the shortest
+    decimal that is the same float32, which also makes the answer a quarter shorter.
     """
     pctr, rank, status = scored.pctr, scored.rank, scored.status
     if top_k is not None:
         best = np.argsort(rank)[:top_k]
         item_ids, pctr, rank, status = item_ids[best], pctr[best], rank[best], [status[i] for i in best.tolist()]
+    written = compiled.write(item_ids, pctr, rank=rank, status=status) if compiled else None
+    return written or _join(item_ids, pctr, rank=rank, status=status)
+
+
+def _join(item_ids: Ids, pctr: NDArray[np.float32], *, rank: NDArray[np.int64], status: Sequence[Status]) -> bytes:
+    """Whole columns rendered, then put between the names; a dict per candidate would take half as long again."""
     parts = [_PCTR] * (5 * len(rank))
     parts[0::5] = _values(item_ids)
     parts[2::5] = _values(pctr)

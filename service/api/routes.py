@@ -13,7 +13,8 @@ from service.api.exchange import Exchange, exchange_of
 from service.api.observe import SCORE_PATH, Endpoint
 from service.api.openapi import SCORE_REQUEST, SCORE_RESPONSES, refusals
 from service.api.parse import Parsed, read_envelope
-from service.api.render import render_scored
+from service.api.render import render_rows, render_scored
+from service.api.rows import CompiledRows
 from service.config import Settings
 from service.metrics import Metrics
 from service.scoring.engine import Clock
@@ -42,7 +43,15 @@ class Routes:
     """The endpoints, over what they need."""
 
     def __init__(  # noqa: PLR0913  # what the endpoints need, each of them
-        self, serving: Serving, settings: Settings, *, metrics: Metrics, clock: Clock, vitals: Vitals, shadow: Shadow
+        self,
+        serving: Serving,
+        settings: Settings,
+        *,
+        metrics: Metrics,
+        clock: Clock,
+        vitals: Vitals,
+        shadow: Shadow,
+        compiled: CompiledRows | None,
     ) -> None:
         self._serving = serving
         self._settings = settings
@@ -50,6 +59,7 @@ class Routes:
         self._clock = clock
         self._vitals = vitals
         self._shadow = shadow
+        self._compiled = compiled
 
     async def score(self, request: Request) -> Response:
         """Predicted click probability of every candidate for one user, and its rank."""
@@ -59,7 +69,7 @@ class Routes:
         granted = deadline_s(request.scope, default_ms=settings.deadline_ms, max_ms=settings.max_deadline_ms)
         raw = await read_body(request.scope, request.receive, limit=settings.max_body_bytes, timeout_s=granted)
         received = self._clock()
-        body = read_envelope(raw)
+        body = read_envelope(raw, self._compiled)
         exchange.request_id = body.request_id or exchange.request_id
         served = self._serving.route(body.user_id)
         exchange.bundle_version = served.version
@@ -118,7 +128,8 @@ class Routes:
         ms = {name: seconds * 1e3 for name, seconds in exchange.phases.items()}
         ms["total"] = (began - exchange.started) * 1e3
         head = {"request_id": exchange.request_id, "bundle_version": exchange.bundle_version}
-        raw = render_scored(scored, parsed.item_ids, top_k=parsed.top_k, head=head, ms=ms)
+        rows = render_rows(scored, parsed.item_ids, top_k=parsed.top_k, compiled=self._compiled)
+        raw = render_scored(scored, rows, head=head, ms=ms)
         exchange.phases["render"] = self._clock() - began
         timing = ", ".join(f"{name};dur={value:.2f}" for name, value in ms.items())
         return Response(raw, media_type="application/json", headers={"server-timing": timing})

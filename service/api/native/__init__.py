@@ -1,0 +1,1 @@
+"""The source of what `service/api/rows.py` loads, built where a C++ compiler is."""
