@@ -58,8 +58,8 @@ def export_torchscript(net: Net, request: Tensors, candidates: Tensors) -> Expor
         files=files,
         golden=golden,
     )
-    check_parity(exported)
     _refuse_frozen(exported, net)
+    check_parity(exported)
     return exported
 
 
@@ -180,5 +180,6 @@ def _refuse_frozen(exported: ExportedHalves, net: Net) -> None:
         try:
             found = _run(graphs, *inputs)
         except RuntimeError as error:
-            raise ExportError(f"{at}: cannot be run, a size is fixed: {error}") from error
+            reason = str(error).strip().rpartition("\n")[2]  # above it is the graph's own stack
+            raise ExportError(f"{at}: cannot be run, a size is fixed: {reason}") from error
         compare(found, tried.outputs["pctr"].numpy(), rows=at)
