@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from service.errors import Overloaded
 from service.runtimes.base import BatchLimits
 
-_RATE_WEIGHT = 0.1  # of the newest batch in the running mean of seconds per row
+_MEMORY = 0.9  # what a batch leaves of the sums before it, in the running mean of seconds per row
 _PADDED = 1.25  # largest share of padded cells to real ones where requests are joined; more costs more than it saves
 
 
@@ -73,6 +73,7 @@ class BatchQueue:
     def __init__(self, *, threads: int, budget_rows: int, max_wait_s: float = math.inf) -> None:
         self.rows = 0  # admitted and not finished
         self.row_s = 0.0  # running mean: seconds of one thread per row
+        self._seconds = self._learned = 0.0  # decaying sums, of seconds and of rows
         self._threads = threads
         self._budget_rows = budget_rows
         self._max_wait_s = max_wait_s
@@ -140,7 +141,7 @@ class BatchQueue:
 
     def finished(self, batch: Batch, *, seconds: float) -> list[Job]:
         """The batch is done, after `seconds` of one thread. Returns the jobs that are complete now."""
-        self._learn(seconds / batch.rows)
+        self._learn(seconds, batch.rows)
         complete = []
         for job in self._return(batch):
             if job.done == job.rows and not job.closed:
@@ -183,8 +184,11 @@ class BatchQueue:
             self.rows -= piece.rows
         return [piece.job for piece in batch.pieces]
 
-    def _learn(self, row_s: float) -> None:
-        self.row_s = row_s if not self.row_s else self.row_s + _RATE_WEIGHT * (row_s - self.row_s)
+    def _learn(self, seconds: float, rows: int) -> None:
+        """Sums rather than a mean of rates: a request of one row has a high rate and says little about the others."""
+        self._seconds = _MEMORY * self._seconds + seconds
+        self._learned = _MEMORY * self._learned + rows
+        self.row_s = self._seconds / self._learned
 
     def _idle(self) -> int:
         """Threads that are free beside the one that asks."""

@@ -358,13 +358,24 @@ def learned(row_s: float, **options: float) -> BatchQueue:
 
 
 def test_the_cost_of_a_row_is_a_running_mean():
-    """The first batch sets it, each later one moves it by a tenth of the difference."""
+    """Seconds over rows, where each batch leaves nine tenths of what was before it."""
     queue = learned(0.01)
     first = queue.row_s
     line_up(queue, 10)
     queue.finished(take(queue), seconds=10 * 0.02)
 
-    assert (first, queue.row_s) == (pytest.approx(0.01), pytest.approx(0.011))
+    assert (first, queue.row_s) == (pytest.approx(0.01), pytest.approx((0.9 * 0.1 + 0.2) / (0.9 * 10 + 10)))
+
+
+def test_a_dear_single_row_hardly_moves_the_mean():
+    """A row weighs what it is: one, among the hundreds of other requests."""
+    queue = queue_of(1)
+    line_up(queue, 100)
+    queue.finished(take(queue), seconds=1.0)
+    line_up(queue, 1)
+    queue.finished(take(queue), seconds=0.1)
+
+    assert queue.row_s == pytest.approx(1.0 / 91)
 
 
 def test_the_wait_is_the_rows_before_by_their_cost_and_the_threads():
