@@ -12,7 +12,7 @@ from model.bundle.vocabulary import Vocabulary
 from model.nets import build_net
 from model.nets.dien import Dien
 from model.nets.din import Din
-from model.publish import publish
+from model.publish import Format, publish
 from model.run_folder import TrainedRun, vocabulary_sizes
 
 ITEMS, CATEGORIES, USERS = 367_983, 1_601, 543_060
@@ -33,7 +33,9 @@ def sized_schema() -> Schema:
     return schema_from_table(table, file="benchmark")
 
 
-def sized_bundle(root: Path, kind: str, *, version: str = "v1", seed: int = 0) -> tuple[Path, Din | Dien]:
+def sized_bundle(
+    root: Path, kind: str, *, version: str = "v1", seed: int = 0, export_format: Format = "onnx"
+) -> tuple[Path, Din | Dien]:
     """Write a bundle of a freshly initialised net; returns its folder and the net. `user_id` is a user feature."""
     schema, rng = sized_schema(), np.random.default_rng(0)
     # Vocabulary rows include padding and unknown.
@@ -52,7 +54,7 @@ def sized_bundle(root: Path, kind: str, *, version: str = "v1", seed: int = 0) -
         config={"name": kind, "net": {"kind": kind}, "train": {}},
         metrics={"window": {}, "splits": {}, "score_distribution": {}},
     )
-    return publish(run, root, version=version, code_version="benchmark"), net
+    return publish(run, root, version=version, code_version="benchmark", export_format=export_format), net
 
 
 def _golden(encoder: Encoder) -> dict[str, np.ndarray]:

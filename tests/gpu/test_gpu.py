@@ -17,7 +17,7 @@ from model.bundle.records import make_behaviors
 from model.publish import publish
 from model.run_folder import load_run
 from service.loader import load
-from service.runtimes.base import DeviceState
+from service.runtimes.base import FLOAT32_TOLERANCE, DeviceState
 from service.runtimes.choice import choose_on_gpu
 from service.runtimes.device import Device, DeviceRuntime
 from service.runtimes.onnx import OnnxRuntime
@@ -28,7 +28,6 @@ pytestmark = pytest.mark.gpu
 KINDS = ["base", "din", "dien"]
 MOST = 2000  # candidates
 GROWTH_MB = 64.0  # allowed over the shapes that were warmed: what other libraries take meanwhile
-TOLERANCE = 1e-4  # of pCTR: a GPU sums in another order, and may multiply in TF32
 
 Make = Callable[[str], tuple[DeviceRuntime, Bundle]]
 
@@ -85,7 +84,9 @@ def test_the_gpu_gives_the_cpu_s_scores(kind: str, make: Make) -> None:
         assert isinstance(state, DeviceState)
         assert state.nbytes > 0
         found = runtime.score(state, items)["pctr"]
-        np.testing.assert_allclose(found, cpu.score(cpu.encode_user(request), items)["pctr"], rtol=0, atol=TOLERANCE)
+        np.testing.assert_allclose(
+            found, cpu.score(cpu.encode_user(request), items)["pctr"], rtol=0, atol=FLOAT32_TOLERANCE
+        )
 
 
 @pytest.mark.parametrize("kind", KINDS)
