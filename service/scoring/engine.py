@@ -1,7 +1,7 @@
 """Compute threads around the batch queue, and the way there from the event loop.
 
     with admit(rows) -> job        on the event loop, before any work is done for the request; Overloaded at once
-        run(job, work)             -> queue -> threads -> future
+        submit(job, work)          -> queue -> threads -> future
     (end of the block)             whatever is left of the job is dropped
 
 One lock guards the queue; nobody holds it while computing or waiting. Each thread calls the runtime with one thread of
@@ -122,8 +122,11 @@ class Engine:
                 self._queue.close(job)
                 self._tasks.pop(job, None)
 
-    async def run(self, job: Job, work: Work) -> Times:
-        """Compute `work.pctr` (and `work.state`). Raises DeadlineExceeded, NotReady, or what the runtime raised."""
+    def submit(self, job: Job, work: Work) -> asyncio.Future[Times]:
+        """Have `work.pctr` and `work.state` computed. Raises NotReady.
+
+        The future raises DeadlineExceeded, NotReady, or what the runtime raised.
+        """
         task = _Task(work, submitted=self._clock())
         job.kind, job.limits = work.runtime, work.runtime.limits
         job.length, job.encoded = work.length, work.state is not None
@@ -132,7 +135,7 @@ class Engine:
             self._tasks[job] = task
             self._queue.put(job)
             self._wake.notify(max(1, job.rows // job.limits.smallest) if job.encoded else 1)
-        return await task.future
+        return task.future
 
     def _check_alive(self) -> None:
         if not self.alive:

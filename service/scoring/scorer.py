@@ -25,7 +25,7 @@ from service.errors import ComputeFailed, DeadlineExceeded, Overloaded
 from service.runtimes.base import Runtime, RuntimeFailure
 from service.scoring.batching import Job
 from service.scoring.compute import Work
-from service.scoring.engine import Clock, Engine, Times
+from service.scoring.engine import Clock, Engine
 from service.scoring.state_cache import StateCache
 from service.stores.base import BehaviorStore, StoreError, UserId
 
@@ -137,32 +137,30 @@ class Scorer:
         read = clock()
         user, items = self._encode_user(request, history), self.encoder.encode_items(request.candidates)
         encoded = clock()
-        pctr, times = await self._compute(job, user, items)
-        status, unknown_items = self._statuses(items)
+        key = self.states.key(user)
+        candidates = {name: tensor[None] for name, tensor in items.items()}
+        work = Work(runtime=self._net.runtime, user=user, candidates=candidates, state=self.states.get(key))
+        computing = self._engine.submit(job, work)
+        status, unknown_items = self._statuses(items)  # costs no time while others compute
+        user_status = self._user_status(user, history)
+        try:
+            times = await computing
+        except RuntimeFailure as error:
+            raise ComputeFailed("the net could not be run on this request") from error
+        self.states.put(key, work.state)
         timings = Timings(
             store_s=read - began, encode_s=encoded - read, queue_s=times.queue_s, compute_s=times.compute_s
         )
         return Scored(
-            pctr=pctr,
-            rank=rank(pctr),
+            pctr=work.pctr,
+            rank=rank(work.pctr),
             status=status,
             unknown_items=unknown_items,
-            user_status=self._user_status(user, history),
+            user_status=user_status,
             history_len=min(len(history), self.encoder.schema.max_history),
             degraded=degraded,
             timings=timings,
         )
-
-    async def _compute(self, job: Job, user: Tensors, items: Tensors) -> tuple[NDArray[np.float32], Times]:
-        candidates = {name: tensor[None] for name, tensor in items.items()}
-        key = self.states.key(user)
-        work = Work(runtime=self._net.runtime, user=user, candidates=candidates, state=self.states.get(key))
-        try:
-            times = await self._engine.run(job, work)
-        except RuntimeFailure as error:
-            raise ComputeFailed("the net could not be run on this request") from error
-        self.states.put(key, work.state)
-        return work.pctr, times
 
     async def _read_history(self, request: ScoreRequest) -> tuple[Behaviors, Degraded]:
         schema = self.encoder.schema

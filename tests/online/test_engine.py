@@ -74,7 +74,7 @@ def expected(work: Work) -> list[float]:
 async def compute(engine: Engine, work: Work, *, deadline: float = FAR):
     """Admit and run one request; returns its times."""
     with engine.admit(work.rows, deadline=deadline) as job:
-        return await engine.run(job, work)
+        return await engine.submit(job, work)
 
 
 async def until(condition) -> None:
@@ -341,7 +341,7 @@ async def test_after_a_second_crash_nobody_waits_for_ever(gate):
             gate.set()
             results = await asyncio.gather(struck, *waiting, return_exceptions=True)
             with pytest.raises(NotReady):
-                await engine.run(admitted, work(FakeRuntime(), [1]))
+                await engine.submit(admitted, work(FakeRuntime(), [1]))
         with pytest.raises(NotReady, match="a compute thread died"), engine.admit(1, deadline=FAR):
             pass
 
@@ -370,7 +370,7 @@ def test_a_closed_event_loop_breaks_no_thread():
 
     async def leave() -> None:
         job = admitted.enter_context(engine.admit(1, deadline=FAR))
-        waiting.append(asyncio.ensure_future(engine.run(job, work(runtime, [1]))))
+        waiting.append(asyncio.ensure_future(engine.submit(job, work(runtime, [1]))))
         await until(lambda: "running=1" in repr(engine))
 
     waiting = []

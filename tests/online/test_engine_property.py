@@ -95,7 +95,7 @@ def expected(work: Work) -> list[float]:
 async def submit(engine: Engine, work: Work, *, late: bool) -> list[float]:
     """Admit and run one request; its scores."""
     with engine.admit(work.rows, deadline=time.monotonic() + (0.001 if late else 60)) as job:
-        await engine.run(job, work)
+        await engine.submit(job, work)
         return work.pctr.tolist()
 
 
