@@ -242,9 +242,14 @@ def test_the_service_scores_the_test_split_as_the_offline_evaluation_did(publish
 
 
 def test_a_history_in_the_request_scores_as_one_from_redis(published, stored, redis_url):
-    """Half of the histories, sent along while Redis has none: the same scores as with Redis."""
+    """Half of the histories, sent along while Redis has none: the same scores as with Redis.
+
+    To 1e-6: small requests share a call of the net, by chance with others each time, and sums in another order round
+    otherwise.
+    """
     half = published.visits[: len(published.visits) // 2]
     with service(published.bundle, redis_url) as url:
         sent = asyncio.run(replay(url, [visit.body_with_history() for visit in half]))
     check_history(sent, half)
-    assert [scores(answer) for answer in sent] == [scores(answer) for answer in stored[: len(half)]]
+    for answer, expected in zip(sent, stored[: len(half)], strict=True):
+        assert scores(answer) == pytest.approx(scores(expected), abs=1e-6)
