@@ -17,8 +17,8 @@ from dataclasses import dataclass, field
 
 from service.errors import Overloaded
 from service.runtimes.base import BatchLimits
+from service.scoring.pace import USER_ROWS, Pace
 
-_MEMORY = 0.9  # what a batch leaves of the sums before it, in the running mean of seconds per row
 _PADDED = 1.25  # largest share of padded cells to real ones where requests are joined; more costs more than it saves
 
 
@@ -37,6 +37,7 @@ class Job:
     done: int = 0
     closed: bool = False
     encoding: bool = False
+    user_rows: int = USER_ROWS  # its user half's share of the wait, until that is done
     alone: bool = False  # was in a joined batch that failed
 
 
@@ -72,8 +73,8 @@ class BatchQueue:
 
     def __init__(self, *, threads: int, budget_rows: int, max_wait_s: float = math.inf) -> None:
         self.rows = 0  # admitted and not finished
-        self.row_s = 0.0  # running mean: seconds of one thread per row
-        self._seconds = self._learned = 0.0  # decaying sums, of seconds and of rows
+        self.pace = Pace()
+        self._user_rows = 0  # of user halves that are not done
         self._threads = threads
         self._budget_rows = budget_rows
         self._max_wait_s = max_wait_s
@@ -90,7 +91,7 @@ class BatchQueue:
 
     def wait_s(self) -> float:
         """Seconds until a thread would be free for a request that comes now, by the running mean."""
-        return self.rows * self.row_s / self._threads
+        return (self.rows + self._user_rows) * self.pace.row_s / self._threads
 
     def admit(self, rows: int, *, deadline: float, now: float) -> Job:
         """Room for `rows` until the job is finished or closed. Raises Overloaded, at once and without a trace.
@@ -105,16 +106,19 @@ class BatchQueue:
             if wait_s > self._max_wait_s:
                 why = f"the wait would be {wait_s * 1e3:.0f} ms, allowed: {self._max_wait_s * 1e3:.0f} ms"
                 raise Overloaded(why, retry_after_s=math.ceil(wait_s))
-            if now + wait_s + rows * self.row_s / self._threads > deadline:
+            if now + wait_s + (rows + USER_ROWS) * self.pace.row_s / self._threads > deadline:
                 why = f"the wait of {wait_s * 1e3:.0f} ms leaves too little of the deadline"
                 raise Overloaded(why, retry_after_s=math.ceil(wait_s))
         self.rows += rows
+        self._user_rows += USER_ROWS
         return Job(rows=rows, deadline=deadline)
 
     def put(self, job: Job) -> None:
         """Line up an admitted job; one that was closed meanwhile is forgotten."""
         if not job.closed:
             self._open[job] = None
+            if job.encoded:
+                self._user_half_done(job)
 
     def next(self, now: float) -> tuple[Batch | None, list[Job]]:
         """A batch for one thread, or None; and the jobs found expired, which are closed."""
@@ -141,7 +145,7 @@ class BatchQueue:
 
     def finished(self, batch: Batch, *, seconds: float) -> list[Job]:
         """The batch is done, after `seconds` of one thread. Returns the jobs that are complete now."""
-        self._learn(seconds, batch.rows)
+        self.pace.learn(seconds, rows=batch.rows, users=len(batch.pieces) if batch.encode else 0)
         complete = []
         for job in self._return(batch):
             if job.done == job.rows and not job.closed:
@@ -159,6 +163,9 @@ class BatchQueue:
         for job in jobs:
             job.taken = job.done = 0  # joined jobs are whole ones
             job.encoding, job.alone = False, True
+            if not job.closed:
+                job.user_rows = USER_ROWS
+                self._user_rows += USER_ROWS
         self.rows += sum(job.rows for job in jobs if not job.closed)
         self._open = {**{job: None for job in jobs if not job.closed}, **self._open}
 
@@ -169,6 +176,8 @@ class BatchQueue:
         job.closed = True
         self._open.pop(job, None)
         self.rows -= job.rows - job.done - job.running
+        if not job.encoding:
+            self._user_half_done(job)
         return True
 
     def close_all(self) -> list[Job]:
@@ -182,13 +191,13 @@ class BatchQueue:
             job.running -= piece.rows
             job.done += piece.rows
             self.rows -= piece.rows
+            if batch.encode:
+                self._user_half_done(job)
         return [piece.job for piece in batch.pieces]
 
-    def _learn(self, seconds: float, rows: int) -> None:
-        """Sums rather than a mean of rates: a request of one row has a high rate and says little about the others."""
-        self._seconds = _MEMORY * self._seconds + seconds
-        self._learned = _MEMORY * self._learned + rows
-        self.row_s = self._seconds / self._learned
+    def _user_half_done(self, job: Job) -> None:
+        self._user_rows -= job.user_rows
+        job.user_rows = 0
 
     def _idle(self) -> int:
         """Threads that are free beside the one that asks."""

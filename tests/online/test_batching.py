@@ -7,6 +7,7 @@ import pytest
 from service.errors import Overloaded
 from service.runtimes.base import BatchLimits
 from service.scoring.batching import Batch, BatchQueue, Job
+from service.scoring.pace import USER_ROWS
 
 FAR = 1e12
 JOINING = BatchLimits(users=4, joined=100)
@@ -352,47 +353,36 @@ def test_the_budget_is_a_limit_on_rows():
 def learned(row_s: float, **options: float) -> BatchQueue:
     """A queue for one thread that knows what a row costs and is idle."""
     queue = queue_of(1, **options)
-    line_up(queue, 10)
-    queue.finished(take(queue), seconds=10 * row_s)
+    queue.pace.learn(1000 * row_s, rows=1000, users=0)
     return queue
 
 
-def test_the_cost_of_a_row_is_a_running_mean():
-    """Seconds over rows, where each batch leaves nine tenths of what was before it."""
-    queue = learned(0.01)
-    first = queue.row_s
-    line_up(queue, 10)
-    queue.finished(take(queue), seconds=10 * 0.02)
-
-    assert (first, queue.row_s) == (pytest.approx(0.01), pytest.approx((0.9 * 0.1 + 0.2) / (0.9 * 10 + 10)))
-
-
-def test_a_dear_single_row_hardly_moves_the_mean():
-    """A row weighs what it is: one, among the hundreds of other requests."""
+def test_the_cost_of_a_row_is_learned_from_what_ran():
+    """Seconds over rows, a user half counted as the rows that it costs as much as."""
     queue = queue_of(1)
-    line_up(queue, 100)
-    queue.finished(take(queue), seconds=1.0)
-    line_up(queue, 1)
-    queue.finished(take(queue), seconds=0.1)
+    line_up(queue, 975, limits=BatchLimits(largest=1000))
+    queue.finished(take(queue), seconds=10.0)
 
-    assert queue.row_s == pytest.approx(1.0 / 91)
+    assert queue.pace.row_s == pytest.approx(10.0 / (975 + USER_ROWS))
 
 
 def test_the_wait_is_the_rows_before_by_their_cost_and_the_threads():
-    """A second of rows on two threads is half a second."""
+    """A second of rows on two threads is half a second; a user half that is not done is rows too."""
     queue = queue_of(2)
-    queue.row_s = 0.01
-    line_up(queue, 100)
+    queue.pace.row_s = 0.01
+    job = line_up(queue, 100 - USER_ROWS)
+    first = queue.wait_s()
+    queue.close(job)
 
-    assert queue.wait_s() == pytest.approx(0.5)
+    assert (first, queue.wait_s()) == (pytest.approx(0.5), 0)
 
 
 def test_a_wait_that_is_too_long_is_refused():
     """Above `max_wait_s` the door is closed, and Retry-After is the wait in whole seconds."""
     queue = learned(0.01, max_wait_s=2.0)
-    line_up(queue, 200)
+    line_up(queue, 200 - USER_ROWS)
     queue.admit(10, deadline=FAR, now=0.0)
-    with pytest.raises(Overloaded, match="the wait would be 2100 ms, allowed: 2000 ms") as caught:
+    with pytest.raises(Overloaded, match="the wait would be 2350 ms, allowed: 2000 ms") as caught:
         queue.admit(10, deadline=FAR, now=0.0)
 
     assert caught.value.retry_after_s == 3
@@ -401,10 +391,10 @@ def test_a_wait_that_is_too_long_is_refused():
 def test_a_deadline_that_cannot_be_kept_is_refused():
     """The wait and the request's own rows must fit into what is left."""
     queue = learned(0.01)
-    line_up(queue, 100)
+    line_up(queue, 100 - USER_ROWS)
     with pytest.raises(Overloaded, match="the wait of 1000 ms leaves too little of the deadline") as caught:
-        queue.admit(50, deadline=11.4, now=10.0)
-    queue.admit(50, deadline=11.6, now=10.0)
+        queue.admit(50 - USER_ROWS, deadline=11.4, now=10.0)
+    queue.admit(50 - USER_ROWS, deadline=11.6, now=10.0)
 
     assert caught.value.retry_after_s == 1
 

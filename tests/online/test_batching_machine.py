@@ -9,6 +9,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from service.errors import Overloaded
 from service.runtimes.base import BatchLimits
 from service.scoring.batching import Batch, BatchQueue, Job, Piece
+from service.scoring.pace import USER_ROWS
 
 LIMITS = BatchLimits(smallest=8, largest=20, users=3, joined=24, pairs=400)
 PICK = st.integers(0, 1000)  # which of those there are, modulo how many
@@ -57,7 +58,7 @@ class Queue(RuleBasedStateMachine):
         try:
             job = self.queue.admit(rows, deadline=self.now + left, now=self.now)
         except Overloaded:
-            assert not fits or (held and self.queue.row_s)
+            assert not fits or (held and self.queue.pace.row_s)
             return
         assert fits
         entry = Entry(job, rows, self.now + left)
@@ -165,6 +166,11 @@ class Queue(RuleBasedStateMachine):
     def the_budget_is_what_the_model_says(self):
         held = sum(entry.held for entry in self.entries.values())
         assert self.queue.rows == held <= self.budget
+
+    @invariant()
+    def an_idle_queue_expects_no_wait(self):
+        held = [entry for entry in self.entries.values() if entry.held]
+        assert 0 <= self.queue._user_rows <= USER_ROWS * len(held)
 
     @invariant()
     def nothing_ends_twice(self):
