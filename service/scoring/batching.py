@@ -163,7 +163,7 @@ class BatchQueue:
         for job in jobs:
             job.taken = job.done = 0  # joined jobs are whole ones
             job.encoding, job.alone = False, True
-            if not job.closed:
+            if not (job.closed or job.encoded):
                 job.user_rows = USER_ROWS
                 self._user_rows += USER_ROWS
         self.rows += sum(job.rows for job in jobs if not job.closed)
