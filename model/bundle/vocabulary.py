@@ -38,18 +38,18 @@ class Vocabulary:
         if not len(self.keys):
             return np.full(wanted.shape, UNKNOWN, dtype=np.int64)
         if self._table is not None:
-            # Compared before subtracting: near -2^63 the difference would wrap around.
-            inside = (wanted >= self._low) & (wanted <= self._high)
-            return np.where(inside, self._table[np.where(inside, wanted - self._low, 0)], UNKNOWN)
+            # Ids outside are clipped to the ends, which are unknown; so is one whose difference wraps around.
+            return self._table.take(wanted - self._before, mode="clip")
         at = np.searchsorted(self._sorted, wanted)
         at[at == len(self._sorted)] = 0
         return np.where(self._sorted[at] == wanted, self._order[at] + FIRST_ID, UNKNOWN)
 
     def _index_integers(self, keys: Ids) -> None:
-        self._low, self._high = int(keys.min()), int(keys.max())
-        if self._high - self._low < _DENSE_SPAN * len(keys) + 1024:
-            self._table = np.full(self._high - self._low + 1, UNKNOWN, dtype=np.int64)
-            self._table[keys - self._low] = np.arange(FIRST_ID, FIRST_ID + len(keys))
+        low, high = int(keys.min()), int(keys.max())
+        if high - low < _DENSE_SPAN * len(keys) + 1024:
+            self._before = low - 1
+            self._table = np.full(high - low + 3, UNKNOWN, dtype=np.int64)
+            self._table[keys - self._before] = np.arange(FIRST_ID, FIRST_ID + len(keys))
             return
         self._order = np.argsort(keys, kind="stable").astype(np.int64)
         self._sorted = keys[self._order]
