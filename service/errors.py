@@ -16,7 +16,6 @@ Routing adds 404 `not_found` and 405 `method_not_allowed`; anything unexpected i
 detail. Every message is safe to show: it never quotes a stack, a secret, or more than 80 characters of the input.
 """
 
-
 _LONGEST_RETRY_S = 60
 
 
