@@ -26,7 +26,7 @@ def bundle(tmp_path_factory) -> Path:
 def test_sigterm_answers_everything_in_flight(bundle, own_redis: EmbeddedRedis, workers):
     """Eight requests that wait for a hanging store are all answered after SIGTERM, a second one too; exit code 0."""
     with (
-        serving(bundle, own_redis.url, workers=workers, **SLOW) as (process, url),
+        serving(bundle, own_redis.url, workers=workers, drain_delay_s=1, **SLOW) as (process, url),
         ThreadPoolExecutor(IN_FLIGHT) as pool,
     ):
         own_redis.pause()

@@ -133,7 +133,7 @@ async def test_concurrent_callers_get_their_own_scores(serve, store, expected_pc
     items = {user: {"item_id": rng.integers(95, 125, size=user).tolist()} for user in histories}
     for user, history in histories.items():
         await store.append(user, history, timeout_s=1)
-    async with serve(store=store, deadline_ms=10_000) as client:  # time is not the rule here
+    async with serve(store=store, deadline_ms=10_000, queue_ms=10_000) as client:  # time is not the rule here
         sent = [client.post("/score", json={"user_id": user, "candidates": items[user]}) for user in histories]
         answers = [answer.json() for answer in await asyncio.gather(*sent)]
 
