@@ -4,7 +4,6 @@ One sorted set per user: score = event time in ms, member = the packed record, s
 fall in order. Each operation touches one key, so the key needs no cluster hash tag. A read is one round trip.
 """
 
-import asyncio
 from collections.abc import Sequence
 from typing import Any, Self
 
@@ -14,6 +13,7 @@ from redis.exceptions import RedisError
 from model.bundle.records import Behaviors, from_members, no_behaviors, to_members
 from service.stores.base import StoreError, UserId
 from service.stores.connections import Command, Connections
+from service.stores.patience import patience
 
 KEY_PREFIX = "ctr:h:"
 POOL_SIZE = 16
@@ -89,7 +89,7 @@ class RedisStore:
     async def _bounded(self, commands: Sequence[Command], timeout_s: float) -> list[Any]:
         """The replies within `timeout_s`, waiting for a turn and connecting included, or StoreError."""
         try:
-            async with asyncio.timeout(timeout_s):
+            async with patience(timeout_s):
                 return await self._connections.ask(commands)
         except TimeoutError as error:
             raise StoreError(f"redis did not answer within {timeout_s * 1000:.0f} ms") from error
