@@ -69,6 +69,8 @@ class Routes:
         granted = deadline_s(request.scope, default_ms=settings.deadline_ms, max_ms=settings.max_deadline_ms)
         raw = await read_body(request.scope, request.receive, limit=settings.max_body_bytes, timeout_s=granted)
         received = self._clock()
+        if not settings.allow_prior:
+            self._serving.engine.check_wait()
         body = read_envelope(raw, self._compiled)
         exchange.request_id = body.request_id or exchange.request_id
         served = self._serving.route(body.user_id)

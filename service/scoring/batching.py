@@ -93,6 +93,13 @@ class BatchQueue:
         """Seconds until a thread would be free for a request that comes now, by the running mean."""
         return (self.rows + self._user_rows) * self.pace.row_s / self._threads
 
+    def check_wait(self) -> None:
+        """Raises Overloaded if a request that comes now would wait too long, however small it is."""
+        wait_s = self.wait_s()
+        if self.rows and wait_s > self._max_wait_s:
+            why = f"the wait would be {wait_s * 1e3:.0f} ms, allowed: {self._max_wait_s * 1e3:.0f} ms"
+            raise Overloaded(why, retry_after_s=math.ceil(wait_s))
+
     def admit(self, rows: int, *, deadline: float, now: float) -> Job:
         """Room for `rows` until the job is finished or closed. Raises Overloaded, at once and without a trace.
 
@@ -102,13 +109,10 @@ class BatchQueue:
         if self.rows + rows > self._budget_rows:
             why = f"{self.rows} of {self._budget_rows} candidate rows are taken, this request has {rows}"
             raise Overloaded(why, retry_after_s=math.ceil(wait_s))
-        if self.rows:
-            if wait_s > self._max_wait_s:
-                why = f"the wait would be {wait_s * 1e3:.0f} ms, allowed: {self._max_wait_s * 1e3:.0f} ms"
-                raise Overloaded(why, retry_after_s=math.ceil(wait_s))
-            if now + wait_s + (rows + USER_ROWS) * self.pace.row_s / self._threads > deadline:
-                why = f"the wait of {wait_s * 1e3:.0f} ms leaves too little of the deadline"
-                raise Overloaded(why, retry_after_s=math.ceil(wait_s))
+        self.check_wait()
+        if self.rows and now + wait_s + (rows + USER_ROWS) * self.pace.row_s / self._threads > deadline:
+            why = f"the wait of {wait_s * 1e3:.0f} ms leaves too little of the deadline"
+            raise Overloaded(why, retry_after_s=math.ceil(wait_s))
         self.rows += rows
         self._user_rows += USER_ROWS
         return Job(rows=rows, deadline=deadline)

@@ -109,6 +109,11 @@ class Engine:
         for thread in self._threads:
             thread.join(timeout=CLOSE_S)
 
+    def check_wait(self) -> None:
+        """Raises Overloaded if a request that comes now would wait too long: cheaper to know before it is parsed."""
+        with self._wake:
+            self._queue.check_wait()
+
     @contextmanager
     def admit(self, rows: int, *, deadline: float) -> Iterator[Job]:
         """Room for `rows` until the block ends. Raises Overloaded at once if there is none, NotReady if dead."""
