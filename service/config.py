@@ -96,7 +96,7 @@ class Settings(BaseSettings):
         10_000, ge=1, description="Candidate rows scored or waiting at once; requests beyond are refused (429)."
     )
     queue_ms: float = Field(
-        60,
+        30,
         gt=0,
         le=60_000,
         description="Longest expected wait for a compute thread; requests beyond are refused (429).",
