@@ -30,7 +30,7 @@ def test_a_state_is_found_by_names_shapes_and_values(other):
     cache, kept = StateCache(1000), state()
     cache.put(cache.key(user()), kept)
 
-    assert cache.get(cache.key(user())) is kept
+    np.testing.assert_equal(cache.get(cache.key(user())), kept)
     assert cache.get(cache.key(other)) is None
     assert cache.hits == 1
 
@@ -65,7 +65,7 @@ def test_zero_bytes_keep_nothing(kept):
     cache.put(cache.key(user()), kept)
 
     assert cache.get(cache.key(user())) is None
-    assert (cache.key(user()), cache.hits) == ((), 0)
+    assert (cache.key(user()), cache.hits) == (b"", 0)
 
 
 def test_empty_states_are_not_kept():
@@ -74,3 +74,13 @@ def test_empty_states_are_not_kept():
     cache.put(cache.key(user()), state(0))
 
     assert cache.get(cache.key(user())) is None
+
+
+def test_a_kept_state_holds_no_other_memory():
+    """A view of a runtime's block would keep the whole block: the kept arrays own their bytes, and no more."""
+    cache, block = StateCache(1000), np.zeros((1, 10_000), dtype=np.float32)
+    cache.put(cache.key(user()), {"state_keys": block[:, :25]})
+
+    kept = cache.get(cache.key(user()))["state_keys"]
+    assert kept.base is None
+    assert kept.nbytes == 100
