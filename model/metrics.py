@@ -1,7 +1,5 @@
 """The figures of a click model, in numpy. N rows; label 0 or 1; pctr in [0, 1]."""
 
-import math
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -33,20 +31,36 @@ def gauc(label: Floats, pctr: Floats, user: NDArray[np.int64]) -> float:
     """
     if np.isnan(pctr).any():
         return float("nan")
-    order = np.argsort(user, kind="stable")
-    borders = np.flatnonzero(np.diff(user[order])) + 1
-    total, weight = 0.0, 0
-    for rows in np.split(order, borders):
-        value = auc(label[rows], pctr[rows])
-        if not math.isnan(value):
-            total, weight = total + value * len(rows), weight + len(rows)
-    return total / weight if weight else float("nan")
+    rows, areas = user_auc(label, pctr, np.unique(user, return_inverse=True)[1])
+    return float((rows * areas).sum() / rows.sum()) if rows.any() else float("nan")
+
+
+def user_auc(label: Floats, pctr: Floats, index: NDArray[np.int64]) -> tuple[Floats, Floats]:
+    """Rows and AUC of each user [U]; both are 0 for a user with one class. `index` [N] counts users from 0."""
+    order = np.lexsort((pctr, index))
+    user, score, clicked = index[order], pctr[order], label[order] > 0.5
+    new = (user[1:] != user[:-1]) | (score[1:] != score[:-1])
+    starts = np.flatnonzero(np.concatenate([[True], new]))
+    ends = np.concatenate([starts[1:], [len(order)]])
+    rows = np.bincount(index)
+    first = np.concatenate([[0], np.cumsum(rows)[:-1]])
+    mean_rank = np.repeat((starts + ends + 1) / 2, ends - starts) - first[user]  # within the user; ties share theirs
+    clicks = np.bincount(user[clicked], minlength=len(rows))
+    area = np.bincount(user[clicked], weights=mean_rank[clicked], minlength=len(rows)) - clicks * (clicks + 1) / 2
+    pairs = clicks * (rows - clicks)
+    return np.where(pairs > 0, rows, 0).astype(np.float64), area / np.maximum(pairs, 1)
 
 
 def log_loss(label: Floats, pctr: Floats) -> float:
     """Mean negative log likelihood, in nats."""
+    return float(row_losses(label, pctr).mean())
+
+
+def row_losses(label: Floats, pctr: Floats) -> NDArray[np.float64]:
+    """Negative log likelihood of each row [N], in nats."""
     p = np.clip(pctr.astype(np.float64), _EPS, 1 - _EPS)
-    return float(-np.mean(np.where(label > 0.5, np.log(p), np.log1p(-p))))
+    losses: NDArray[np.float64] = -np.where(label > 0.5, np.log(p), np.log1p(-p))
+    return losses
 
 
 def normalized_entropy(label: Floats, pctr: Floats) -> float:
@@ -62,6 +76,31 @@ def pcoc(label: Floats, pctr: Floats) -> float:
     return float(pctr.sum(dtype=np.float64)) / clicks if clicks else float("nan")
 
 
+def ece(label: Floats, pctr: Floats, *, bins: int = 15) -> float:
+    """Expected calibration error: mean of |click rate - mean pCTR| over bins, weighted by their rows.
+
+    Guo et al., ICML 2017, equation 3, but with bins of equal number of rows instead of equal width, since the pCTR of a
+    click model crowds at one end. Rows of equal pCTR share a bin.
+    """
+    at = equal_bins(pctr, bins)
+    gap = np.bincount(at, weights=label.astype(np.float64) - pctr, minlength=bins)
+    return float(np.abs(gap).sum() / len(label))
+
+
+def equal_bins(pctr: Floats, bins: int) -> NDArray[np.int64]:
+    """Bin [N] of each row, 0 to `bins` - 1 in order of pCTR; as equal in rows as equal scores allow."""
+    edges = np.unique(np.quantile(pctr, np.arange(1, bins) / bins, method="inverted_cdf"))
+    return np.searchsorted(edges, pctr, side="left").astype(np.int64)
+
+
+def rela_impr(auc_of_net: float, auc_of_base: float) -> float:
+    """Relative improvement of AUC over a base net, both above chance: DIN, section 6.3, equation 7.
+
+    (AUC - 0.5) / (AUC of base - 0.5) - 1; NaN where the base ranks no better than chance.
+    """
+    return (auc_of_net - 0.5) / (auc_of_base - 0.5) - 1 if auc_of_base > 0.5 else float("nan")
+
+
 def all_metrics(label: Floats, pctr: Floats, user: NDArray[np.int64]) -> dict[str, float]:
     """Every figure of this file by name, with the number of rows and the click rate."""
     return {
@@ -70,6 +109,7 @@ def all_metrics(label: Floats, pctr: Floats, user: NDArray[np.int64]) -> dict[st
         "log_loss": log_loss(label, pctr),
         "ne": normalized_entropy(label, pctr),
         "pcoc": pcoc(label, pctr),
+        "ece": ece(label, pctr),
         "rows": float(len(label)),
         "click_rate": float(label.mean()),
     }

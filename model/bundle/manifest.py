@@ -6,6 +6,7 @@ import json
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from model.bundle.calibration import Calibration
 from model.bundle.errors import BundleError, ConfigError
 from model.bundle.schema import PADDING, UNKNOWN, Schema, schema_from_table
 from model.bundle.typed_table import from_table
@@ -70,6 +71,13 @@ class Manifest:
         try:
             return schema_from_table(self.schema, file=MANIFEST)
         except ConfigError as error:
+            raise BundleError(MANIFEST, str(error)) from error
+
+    def parsed_calibration(self) -> Calibration:
+        """The curve from raw logits to calibrated ones. Raises BundleError if it is not one."""
+        try:
+            return from_table(Calibration, self.calibration, file=MANIFEST, key="calibration")
+        except ValueError as error:  # of the table or of the curve
             raise BundleError(MANIFEST, str(error)) from error
 
     def to_bytes(self) -> bytes:

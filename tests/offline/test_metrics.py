@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from sklearn import metrics as sk
 
-from model.metrics import all_metrics, auc, gauc, log_loss, normalized_entropy, pcoc
+from model.metrics import all_metrics, auc, ece, gauc, log_loss, normalized_entropy, pcoc, rela_impr
 
 Rows = tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.int64]]
 
@@ -66,6 +66,34 @@ def test_normalized_entropy_and_pcoc_are_their_formulas(drawn: Rows) -> None:
     assert pcoc(label, pctr) == pytest.approx(float(pctr.mean()) / rate if rate else math.nan, rel=1e-5, nan_ok=True)
 
 
+@given(rows(), st.integers(1, 8))
+def test_ece_is_the_mean_gap_of_bins_of_equal_number(drawn: Rows, bins: int) -> None:
+    """Against a loop: each score's bin is that of the quantiles at or above it, so that equal scores share one."""
+    label, pctr, _ = drawn
+    ranked = sorted(pctr.tolist())
+    edges = {ranked[math.ceil(len(ranked) * (b / bins)) - 1] for b in range(1, bins)}
+    at = np.array([sum(edge < score for edge in edges) for score in pctr.tolist()])
+    gaps = [(at == b).sum() * abs(label[at == b].mean() - pctr[at == b].mean()) for b in set(at.tolist())]
+
+    assert ece(label, pctr, bins=bins) == pytest.approx(sum(gaps) / len(label), abs=1e-6)
+
+
+def test_ece_of_one_bin_is_the_gap_of_the_means() -> None:
+    """Half of the rows are clicked, all are given 0.7: 0.2; right on average in each bin: 0."""
+    label = np.float32([1, 0, 1, 0])
+
+    assert ece(label, np.full(4, 0.7, dtype=np.float32)) == pytest.approx(0.2)
+    assert ece(label, np.float32([0.2, 0.2, 0.8, 0.8])) == pytest.approx(0.3)
+    assert ece(np.float32([1, 0, 1, 0]), np.full(4, 0.5, dtype=np.float32)) == 0.0
+
+
+def test_rela_impr_is_the_papers_formula() -> None:
+    """DIN paper, table 3: 0.6031 against 0.5986 is 4.56 %. A base at chance gives no number."""
+    assert rela_impr(0.6031, 0.5986) == pytest.approx(0.0456, abs=5e-5)
+    assert rela_impr(0.7, 0.7) == 0.0
+    assert math.isnan(rela_impr(0.7, 0.5))
+
+
 def test_known_values() -> None:
     """A constant score ranks nothing, the right order ranks all, the click rate itself is calibrated with NE 1."""
     label, user = np.float32([1, 0, 0, 1]), np.array([1, 1, 2, 2])
@@ -104,6 +132,7 @@ def test_all_metrics_names_every_figure() -> None:
         "log_loss": log_loss(label, pctr),
         "ne": normalized_entropy(label, pctr),
         "pcoc": pcoc(label, pctr),
+        "ece": ece(label, pctr),
         "rows": 4.0,
         "click_rate": 0.5,
     }

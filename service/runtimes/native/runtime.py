@@ -25,7 +25,7 @@ class NativeRuntime:
         """Read the weights. `path` names an instruction set, None is the fastest; `folder` holds the compiled kernel.
 
         Raises NativeUnavailable if the kernel is not built or has no such path here, BundleError naming the file if the
-        weights are missing or do not fit together.
+        weights are missing or do not fit together, or the manifest's calibration is wrong.
         """
         kernel = Kernel(folder)
         native = bundle.manifest.native
@@ -35,6 +35,7 @@ class NativeRuntime:
         _check_share(bundle, weights, native.file)
         self._user = UserHalf(bundle)
         self._candidate = NativeCandidate(weights, kernel, path=path)
+        self._calibration = bundle.manifest.parsed_calibration()
         self.path = self._candidate.path
         self.tolerance = _ROUNDED_TOLERANCE if self.path == BFLOAT16 else FLOAT32_TOLERANCE
         self.name = f"native-{self.path}"
@@ -44,8 +45,9 @@ class NativeRuntime:
         return self._user.encode(request)
 
     def score(self, state: Tensors, candidates: Tensors) -> Tensors:
-        """The candidate half: `logit` and `pctr` [U, C]."""
-        return self._candidate.score(state, candidates)
+        """The candidate half: `logit` and `pctr` [U, C]; the kernel knows no calibration, so it is applied here."""
+        scores = self._candidate.score(state, candidates)
+        return scores if self._calibration.identity else {**scores, "pctr": self._calibration.pctr(scores["logit"])}
 
 
 def _check_share(bundle: Bundle, weights: CandidateWeights, file: str) -> None:
