@@ -4,29 +4,53 @@ One schema drives the reader, the vocabularies, the encoder, the nets' widths an
 """
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from model.bundle.errors import ConfigError
 from model.bundle.typed_table import from_table, setting
+
+K = TypeVar("K", bound=Hashable)
 
 PADDING = 0  # index of "no position here"
 UNKNOWN = 1  # index of "never seen in training"
 FIRST_ID = 2  # index of the first vocabulary entry
 
 Side = Literal["user", "item", "context"]
+Gap = Literal["request", "next"]  # from a behavior to the request, to the next behavior
+
+SIDES: tuple[Side, ...] = ("user", "item", "context")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Feature:
-    """One named input: `sparse` (an id with an embedding of width `dim`) or `dense` (a number)."""
+    """One named input: `sparse` (an id), `multi` (a list of ids) or `dense` (a number).
+
+    Ids have an embedding of width `dim`, and so has a dense feature that is cut into buckets.
+    """
 
     name: str
-    kind: Literal["sparse", "dense"] = "sparse"
-    dtype: Literal["int", "str"] = "int"  # of a sparse feature's raw ids
+    kind: Literal["sparse", "dense", "multi"] = "sparse"
+    dtype: Literal["int", "str"] = "int"  # of raw ids
     dim: int = setting(16, low=1, high=4096)
     min_count: int = setting(1, low=1)  # ids seen less often in training are UNKNOWN
+    hash_buckets: int = setting(0, low=0, high=2**31)  # 0: a vocabulary
+    max_values: int = setting(8, low=1, high=256)  # of a list; what comes after is not read
+    pooling: Literal["mean", "sum"] = "mean"  # of the embeddings of a list
+    transform: Literal["standardise", "none", "log", "bucketise"] = "standardise"  # of a number
+    buckets: int = setting(16, low=2, high=1024)  # about as many training rows in each
+    missing: float | None = None  # what a number that is not given counts as; none: the training mean
+
+    @property
+    def embedded(self) -> bool:
+        """Whether the feature is looked up in an embedding table; otherwise it is a number."""
+        return self.kind != "dense" or self.transform == "bucketise"
+
+    @property
+    def places(self) -> int:
+        """Columns that the feature takes in its side's sparse tensor."""
+        return self.max_values if self.kind == "multi" else int(self.embedded)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +60,15 @@ class Sequence:
     shares: str
     column: str  # the log's list column, oldest behavior first
     kind: Literal["sequence"] = "sequence"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Times:
+    """What the times of behaviors are used for; `column` is the log's list column of them, in seconds."""
+
+    column: str
+    gaps: tuple[Gap, ...] = ("request",)  # each a feature of every behavior
+    cut_s: int = setting(0, low=0)  # a history begins after its last gap longer than this; 0: never cut
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,18 +92,33 @@ class Schema:
     behavior: tuple[Sequence, ...] = ()
     keys: Keys = Keys()
     max_history: int = setting(50, low=1, high=10_000)
+    times: Times | None = None
 
     def features(self, side: Side) -> tuple[Feature, ...]:
         """The features of one side."""
         return {"user": self.user, "item": self.item, "context": self.context}[side]
 
     def sparse(self, side: Side) -> tuple[Feature, ...]:
-        """The sparse features of one side, in tensor column order."""
-        return tuple(f for f in self.features(side) if f.kind == "sparse")
+        """The features of one side that have an embedding, in tensor column order (`columns`)."""
+        return tuple(f for f in self.features(side) if f.embedded)
 
     def dense(self, side: Side) -> tuple[Feature, ...]:
-        """The dense features of one side, in tensor column order."""
-        return tuple(f for f in self.features(side) if f.kind == "dense")
+        """The features of one side that stay numbers, in tensor column order."""
+        return tuple(f for f in self.features(side) if not f.embedded)
+
+    def columns(self, side: Side) -> dict[str, slice]:
+        """Where each embedded feature of a side stands in the last axis of its sparse tensor."""
+        return _side_by_side((f.name, f.places) for f in self.sparse(side))
+
+    def history_columns(self) -> list[slice]:
+        """Where each of `behavior`'s fields stands in the last axis of the history; `gap_columns` follow."""
+        fields = ((i, self.item_feature(sequence.shares).places) for i, sequence in enumerate(self.behavior))
+        return list(_side_by_side(fields).values())
+
+    def gap_columns(self) -> dict[Gap, int]:
+        """Where each gap stands in the last axis of the history."""
+        first = sum(self.item_feature(sequence.shares).places for sequence in self.behavior)
+        return {gap: first + i for i, gap in enumerate(self.times.gaps if self.times else ())}
 
     def item_feature(self, name: str) -> Feature:
         """The item feature called `name`."""
@@ -87,12 +135,24 @@ def schema_from_table(table: Mapping[str, object], *, file: str, key: str = "sch
     _check_names(schema, file=file, key=key)
     _check_keys(schema, file=file, key=key)
     _check_behavior(schema, file=file, key=key)
+    for side in SIDES:
+        for i, feature in enumerate(schema.features(side)):
+            _check_options(feature, file=file, key=f"{key}.{side}[{i}]")
     return schema
+
+
+def _side_by_side(widths: Iterable[tuple[K, int]]) -> dict[K, slice]:
+    out: dict[K, slice] = {}
+    at = 0
+    for name, width in widths:
+        out[name] = slice(at, at + width)
+        at += width
+    return out
 
 
 def _check_names(schema: Schema, *, file: str, key: str) -> None:
     seen: set[str] = set()
-    for side in ("user", "item", "context"):
+    for side in SIDES:
         for i, feature in enumerate(schema.features(side)):
             where = f"{key}.{side}[{i}].name"
             if not feature.name.isidentifier():
@@ -103,7 +163,7 @@ def _check_names(schema: Schema, *, file: str, key: str) -> None:
 
 
 def _check_keys(schema: Schema, *, file: str, key: str) -> None:
-    sparse = [f.name for f in schema.sparse("item")]
+    sparse = [f.name for f in schema.item if f.kind == "sparse"]
     for role in ("item", "category"):
         name = getattr(schema.keys, role)
         if name is not None and name not in sparse:
@@ -111,11 +171,42 @@ def _check_keys(schema: Schema, *, file: str, key: str) -> None:
             raise ConfigError(file=file, key=f"{key}.keys.{role}", found=name, allowed=allowed)
         if name is not None and schema.item_feature(name).dtype != "int":
             raise ConfigError(file=file, key=f"{key}.keys.{role}", found="str ids", allowed="a feature with dtype int")
+    users = [f.kind for f in schema.user if f.name == schema.keys.user]
+    if users and users != ["sparse"]:
+        raise ConfigError(file=file, key=f"{key}.keys.user", found=users[0], allowed="a sparse feature, or none")
 
 
 def _check_behavior(schema: Schema, *, file: str, key: str) -> None:
-    sparse = [f.name for f in schema.sparse("item")]
+    embedded = [f.name for f in schema.sparse("item")]
     for i, sequence in enumerate(schema.behavior):
-        if sequence.shares not in sparse:
-            allowed = "a sparse item feature: " + ", ".join(sparse)
+        if sequence.shares not in embedded:
+            allowed = "an item feature with an embedding: " + ", ".join(embedded)
             raise ConfigError(file=file, key=f"{key}.behavior[{i}].shares", found=sequence.shares, allowed=allowed)
+    if schema.times is not None and len(set(schema.times.gaps)) < len(schema.times.gaps):
+        raise ConfigError(file=file, key=f"{key}.times.gaps", found=list(schema.times.gaps), allowed="each gap once")
+
+
+# Options that mean something for some features only: there, anything but the default is a mistake worth telling.
+_IDS, _LISTS, _NUMBERS = "sparse and multi features", "multi features", "dense features"
+_MEANT_FOR = {
+    "min_count": "features without hash_buckets",
+    "hash_buckets": _IDS,
+    "max_values": _LISTS,
+    "pooling": _LISTS,
+    "transform": _NUMBERS,
+    "buckets": f'{_NUMBERS} with transform = "bucketise"',
+    "missing": _NUMBERS,
+}
+
+
+def _check_options(feature: Feature, *, file: str, key: str) -> None:
+    """Raise ConfigError for an option that has no meaning for this kind of feature."""
+    fits = {"hash_buckets"} if feature.kind != "dense" else {"transform", "missing"}
+    fits |= {"max_values", "pooling"} if feature.kind == "multi" else set()
+    fits |= {"buckets"} if feature.kind == "dense" and feature.embedded else set()
+    fits |= {"min_count"} if not feature.hash_buckets else set()
+    for field in dataclasses.fields(feature):
+        value = getattr(feature, field.name)
+        if field.name in _MEANT_FOR and field.name not in fits and value != field.default:
+            allowed = f"only for {_MEANT_FOR[field.name]}"
+            raise ConfigError(file=file, key=f"{key}.{field.name}", found=value, allowed=allowed)

@@ -1,6 +1,7 @@
-"""id -> index, in int64 from end to end; 0 is padding, 1 is unknown, the training split's ids follow."""
+"""id -> index, in int64 from end to end; 0 is padding, 1 is unknown, then the training split's ids, or hash buckets."""
 
 from collections.abc import Sequence
+from hashlib import blake2b
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,3 +54,41 @@ class Vocabulary:
             return
         self._order = np.argsort(keys, kind="stable").astype(np.int64)
         self._sorted = keys[self._order]
+
+
+class Hashed:
+    """Any id -> one of `buckets` indices from 2, for ids that are too many or too new to list.
+
+    The same on every platform and in every process, without a seed. Different ids may meet in one bucket: of n ids each
+    shares its bucket with about n / buckets others. No id is UNKNOWN.
+    """
+
+    def __init__(self, buckets: int) -> None:
+        self.buckets = buckets
+
+    def __len__(self) -> int:
+        """Rows that an embedding table for these buckets needs."""
+        return self.buckets + FIRST_ID
+
+    def lookup(self, ids: Ids | Sequence[str]) -> Ids:
+        """The index of each id: texts by blake2b of their UTF-8 bytes, integers by the finaliser of splitmix64."""
+        if isinstance(ids, np.ndarray) and ids.dtype.kind in "iu":
+            hashed = _mixed(ids.astype(np.uint64))
+        else:
+            hashed = np.array([_digest(text) for text in ids], dtype=np.uint64)
+        return (hashed % np.uint64(self.buckets)).astype(np.int64) + FIRST_ID
+
+
+def _mixed(x: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """splitmix64 (Steele, Lea and Flood, OOPSLA 2014), modulo 2^64 as numpy's arrays count."""
+    x = x + np.uint64(0x9E3779B97F4A7C15)
+    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return x ^ (x >> np.uint64(31))
+
+
+def _digest(text: str) -> int:
+    return int.from_bytes(blake2b(str(text).encode("utf-8", "surrogatepass"), digest_size=8).digest(), "little")
+
+
+IdIndex = Vocabulary | Hashed
