@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from model.bundle.encode import Encoder, Tensors
 from model.bundle.schema import PADDING
@@ -17,6 +18,7 @@ from model.data.vocab import fit_encoder, prior_ctr
 from model.evaluate import predict
 from model.metrics import all_metrics
 from model.nets import build_net
+from model.regularisation import impressions_by_table
 from model.run_folder import TrainedRun, config_table, vocabulary_sizes
 from model.train import Samples, Step, Training, train
 
@@ -47,7 +49,12 @@ def run_training(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.train.seed)
         net = build_net(config.net, config.schema, vocabulary_sizes(encoder), file="config")
-        samples = Samples(train=prepared.train, valid=prepared.valid, sampler=NegativeSampler(encoder))
+        samples = Samples(
+            train=prepared.train,
+            valid=prepared.valid,
+            sampler=NegativeSampler(encoder),
+            impressions=_impressions(prepared, config),
+        )
         training = train(net, samples, config=config.train, report=report)
     run = TrainedRun(
         net=net,
@@ -78,6 +85,13 @@ def golden_inputs(split: EncodedSplit, encoder: Encoder, *, seed: int) -> Tensor
         each = encoded.reshape(_GOLDEN_CANDIDATES - 1, _GOLDEN_USERS, -1).swapaxes(0, 1)
         tensors[name] = np.concatenate([tensors[name], each], axis=1)
     return tensors
+
+
+def _impressions(prepared: Prepared, config: RunConfig) -> dict[str, Tensor] | None:
+    """Counted only where they are used: on a long log that takes a while."""
+    if not config.train.embedding_l2:
+        return None
+    return impressions_by_table(prepared.train, config.schema, vocabulary_sizes(prepared.encoder))
 
 
 def _figures(training: Training, prepared: Prepared) -> dict[str, Any]:

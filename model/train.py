@@ -2,7 +2,7 @@
 
 import copy
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -10,7 +10,6 @@ import torch
 from torch import Tensor, nn
 
 from model.bundle.encode import Tensors
-from model.bundle.typed_table import setting
 from model.bundle.vocabulary import Ids
 from model.data.batches import EncodedSplit, batches
 from model.data.negatives import NegativeSampler
@@ -18,20 +17,8 @@ from model.evaluate import predict
 from model.metrics import all_metrics
 from model.nets import Net
 from model.nets.dien import Dien
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrainConfig:
-    """How to train. The defaults suit logs of 10^5 to 10^6 impressions."""
-
-    seed: int = setting(0, low=0, high=2**63 - 1)  # what torch takes
-    epochs: int = setting(8, low=1)
-    batch_size: int = setting(1024, low=1, high=1_000_000)
-    learning_rate: float = setting(1e-3, low=0.0)
-    patience: int = setting(2, low=1)  # evaluations without a better validation AUC before stopping
-    evaluations_per_epoch: int = setting(1, low=1)
-    length_buckets: bool = False  # rows of similar length together: less padding, but AUC falls (docs/log.md)
-    clip_norm: float = setting(10.0, low=0.0)  # of the gradient; one bad batch must not undo an epoch
+from model.optimizer import NetOptimizer, sparse_gradients
+from model.train_config import TrainConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +39,7 @@ class Samples:
     train: EncodedSplit
     valid: EncodedSplit
     sampler: NegativeSampler | None = None
+    impressions: Mapping[str, Tensor] | None = None  # for train.embedding_l2: regularisation.impressions_by_table
 
 
 @dataclass
@@ -77,7 +65,12 @@ def train(
     The order of samples and the negatives come from `config.seed`; dropout from torch's global generator, which the
     caller seeds together with the initial weights.
     """
-    run = _Run(net, samples, config)
+    with sparse_gradients(net):
+        return _train(_Run(net, samples, config), report)
+
+
+def _train(run: "_Run", report: Callable[[Step], None]) -> Training:
+    net, samples, config = run.net, run.samples, run.config
     result = Training(net=net)
     best: dict[str, Tensor] = {}
     stale, valid = 0, samples.valid
@@ -107,7 +100,8 @@ class _Run:
     def __init__(self, net: Net, samples: Samples, config: TrainConfig) -> None:
         self.net, self.samples, self.config = net, samples, config
         self.rng = np.random.default_rng(config.seed)
-        self.optimizer = torch.optim.Adam(net.parameters(), lr=config.learning_rate)
+        steps_per_epoch = math.ceil(len(samples.train) / config.batch_size)
+        self.optimizer = NetOptimizer(net, config, steps_per_epoch=steps_per_epoch, impressions=samples.impressions)
         self.loss = nn.BCEWithLogitsLoss()
 
     def steps(self) -> Iterator[tuple[Step, bool]]:
@@ -136,11 +130,7 @@ class _Run:
             negatives = self.samples.sampler.sample(batch["history"], batch["history_len"], self.rng)  # type: ignore[arg-type]  # int64 by contract
             auxiliary = self.net.auxiliary_loss(state, tensors["history"], torch.from_numpy(negatives))
             loss = loss + self.net.auxiliary_alpha * auxiliary
-        self.optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]  # torch's
-        if self.config.clip_norm > 0:
-            nn.utils.clip_grad_norm_(self.net.parameters(), self.config.clip_norm)
-        self.optimizer.step()
+        self.optimizer.step(loss)
         return float(loss.detach())
 
 

@@ -14,7 +14,7 @@ from model.config import read_config
 from model.data.log import DataConfig
 from model.data.synthetic import SyntheticConfig
 from model.nets import NETS
-from model.train import TrainConfig
+from model.train_config import TrainConfig
 from service import errors
 from service.app import create_app
 from service.config import PREFIX, Settings

@@ -1,0 +1,145 @@
+"""One training step's update: AdamW on the dense weights, rows only on the embedding tables.
+
+Tables are the `nn.Embedding` modules of a net; each is called after the sparse feature that it embeds, the last part of
+its name, so that the impressions of an id are found.
+"""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from model.regularisation import l2_gradient
+from model.row_optimizer import RowAdagrad, RowAdam, touched_rows
+from model.schedule import rate_factor
+from model.train_config import TrainConfig
+
+_Rows = tuple[Tensor, Tensor]  # the touched rows [T] of a table and their gradients [T, E]
+
+
+class NetOptimizer:
+    """Backward, clipping, regularisation and update of one batch after another, at the scheduled learning rate."""
+
+    def __init__(
+        self,
+        net: nn.Module,
+        config: TrainConfig,
+        *,
+        steps_per_epoch: int,
+        impressions: Mapping[str, Tensor] | None = None,
+    ) -> None:
+        """`impressions` by sparse feature as `regularisation.impressions_by_table`; needed if `embedding_l2` > 0."""
+        self._config, self._steps_per_epoch, self._impressions = config, steps_per_epoch, impressions or {}
+        self.steps = 0
+        self._tables = {name: table.weight for name, table in _tables(net).items()}
+        in_table = {id(weight) for weight in self._tables.values()}
+        self._dense = {n: p for n, p in net.named_parameters() if p.requires_grad and id(p) not in in_table}
+        by_row = {} if config.embedding_optimizer == "dense_adam" else self._tables
+        self._by_row = {name: _row_optimizer(weight, config) for name, weight in by_row.items()}
+        self._adam = torch.optim.AdamW(self._groups(), lr=config.learning_rate, fused=True)
+
+    def step(self, loss: Tensor) -> None:
+        """Update the net by the gradient of `loss`, a scalar."""
+        for weight in (*self._dense.values(), *self._tables.values()):
+            weight.grad = None
+        loss.backward()  # type: ignore[no-untyped-call]  # torch's
+        with torch.no_grad():
+            rows = {n: touched_rows(w.grad) for n, w in self._tables.items() if w.grad is not None}
+            self._clip(rows)
+            self._regularise(rows)
+            self._update(rows)
+        self.steps += 1
+
+    def _groups(self) -> list[dict[str, object]]:
+        """Weight decay is for matrices: a bias or Dice's alpha at 0 is not simpler than elsewhere."""
+        decayed = [p for p in self._dense.values() if p.dim() > 1]
+        free: list[Tensor] = [p for p in self._dense.values() if p.dim() <= 1]
+        if self._config.embedding_optimizer == "dense_adam":
+            free += self._tables.values()
+        groups = ((decayed, self._config.weight_decay), (free, 0.0))
+        return [{"params": params, "weight_decay": decay} for params, decay in groups if params]
+
+    def _clip(self, rows: Mapping[str, _Rows]) -> None:
+        """Scale everything so that the norm of the whole gradient is at most `clip_norm`."""
+        if not self._config.clip_norm:
+            return
+        gradients = [p.grad for p in self._dense.values() if p.grad is not None]
+        gradients += [gradient_TE for _, gradient_TE in rows.values()]
+        norm = torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(g) for g in gradients]))
+        factor = (self._config.clip_norm / (norm + 1e-6)).clamp(max=1.0)
+        for gradient in gradients:
+            gradient.mul_(factor)
+
+    def _regularise(self, rows: Mapping[str, _Rows]) -> None:
+        if not self._config.embedding_l2:
+            return
+        for name, (rows_T, gradient_TE) in rows.items():
+            impressions_T = self._impressions[name.rpartition(".")[2]][rows_T]
+            shrink_TE = l2_gradient(self._tables[name][rows_T], impressions_T, strength=self._config.embedding_l2)
+            gradient_TE.add_(shrink_TE)
+
+    def _update(self, rows: Mapping[str, _Rows]) -> None:
+        factor = rate_factor(self.steps, config=self._config, steps_per_epoch=self._steps_per_epoch)
+        rate = self._config.learning_rate * factor
+        for name, (rows_T, gradient_TE) in rows.items():
+            weight = self._tables[name]
+            if name in self._by_row:
+                weight.grad = None
+                self._by_row[name].step(rows_T, gradient_TE, rate=rate)
+            else:
+                weight.grad = torch.zeros_like(weight).index_copy_(0, rows_T, gradient_TE)
+        for group in self._adam.param_groups:
+            group["lr"] = rate
+        self._adam.step()
+
+    def state(self) -> dict[str, Tensor]:
+        """Everything that the next step depends on besides the weights, by name; tensors are the live ones."""
+        out = {"steps": torch.tensor(self.steps)}
+        names = {id(p): name for name, p in (*self._dense.items(), *self._tables.items())}
+        for parameter, values in self._adam.state.items():
+            out |= {f"dense.{names[id(parameter)]}.{key}": value for key, value in values.items()}
+        for name, optimizer in self._by_row.items():
+            out |= {f"rows.{name}.{key}": value for key, value in optimizer.moments.items()}
+            out[f"rows.{name}.steps"] = torch.tensor(optimizer.steps)
+        return out
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Go on where `state` was taken."""
+        self.steps = int(state["steps"])
+        parameters = {**self._dense, **self._tables}
+        for name, value in state.items():
+            kind, _, rest = name.partition(".")
+            parameter, _, key = rest.rpartition(".")
+            if kind == "dense":
+                self._adam.state[parameters[parameter]][key] = value.clone()
+        for name, optimizer in self._by_row.items():
+            moments = {key: state[f"rows.{name}.{key}"] for key in optimizer.moments}
+            optimizer.restore(moments, steps=int(state[f"rows.{name}.steps"]))
+
+
+@contextmanager
+def sparse_gradients(net: nn.Module) -> Iterator[None]:
+    """Inside, a table's gradient holds the looked-up rows only."""
+    tables = list(_tables(net).values())
+    before = [table.sparse for table in tables]
+    for table in tables:
+        table.sparse = True
+    try:
+        yield
+    finally:
+        for table, sparse in zip(tables, before, strict=True):
+            table.sparse = sparse
+            table.weight.grad = None
+
+
+def _tables(net: nn.Module) -> dict[str, nn.Embedding]:
+    """The tables that are trained, by name."""
+    modules = net.named_modules()
+    return {name: m for name, m in modules if isinstance(m, nn.Embedding) and m.weight.requires_grad}
+
+
+def _row_optimizer(weight: Tensor, config: TrainConfig) -> RowAdam | RowAdagrad:
+    if config.embedding_optimizer == "adagrad":
+        return RowAdagrad(weight)
+    return RowAdam(weight, beta1=config.embedding_beta1)

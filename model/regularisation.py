@@ -1,0 +1,66 @@
+"""Mini-batch aware regularisation of embedding tables (DIN, section 5.2, eq. 4 to 6). N rows of the log, E width.
+
+L2 over all rows of a table costs a pass over millions of them in every step. Only the rows that a batch touches are
+shrunk here, each by 1 / n_j with n_j the number of training impressions that have id j, so that an id met a thousand
+times is not shrunk a thousand times as much as one met once:
+
+    w_j  <-  w_j - rate * [gradient of the batch's mean loss + strength / n_j * w_j]    for the touched j  (eq. 6)
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from model.bundle.schema import Schema, Side
+from model.bundle.vocabulary import Ids
+from model.data.batches import EncodedSplit
+
+_CHUNK = 1 << 18  # impressions counted at a time: with their histories they are sorted
+_SIDES: tuple[Side, ...] = ("user", "context", "item")
+
+
+def count_impressions(split: EncodedSplit, schema: Schema, name: str, *, size: int) -> Ids:
+    """[size] the number of impressions that have each index of the sparse feature `name`, in its own column or in a
+    behavior field that shares its table; an impression that has it several times counts once.
+    """
+    counts = np.zeros(size, dtype=np.int64)
+    for start in range(0, len(split), _CHUNK):
+        stop = min(start + _CHUNK, len(split))
+        owners, ids = (
+            np.concatenate(part) for part in zip(*_met(split, schema, name, slice(start, stop)), strict=True)
+        )
+        once = np.unique(owners * size + ids)
+        counts += np.bincount(once % size, minlength=size)
+    return counts
+
+
+def l2_gradient(weight_TE: Tensor, impressions_T: Tensor, *, strength: float) -> Tensor:
+    """[T, E] what eq. 6 adds to the gradient of the touched rows, given the impressions that each appears in.
+
+    An id that no impression has counts as one impression: a negative of DIEN's auxiliary loss may be such.
+    """
+    return weight_TE * (strength / impressions_T.clamp(min=1).to(weight_TE.dtype))[:, None]
+
+
+def impressions_by_table(split: EncodedSplit, schema: Schema, sizes: dict[str, int]) -> dict[str, Tensor]:
+    """`count_impressions` of every sparse feature, as tensors."""
+    return {name: torch.from_numpy(count_impressions(split, schema, name, size=size)) for name, size in sizes.items()}
+
+
+def _met(split: EncodedSplit, schema: Schema, name: str, rows: slice) -> Iterator[tuple[Ids, Ids]]:
+    """Pairs (impression counted from the slice's start, index) of every column that looks up the feature's table."""
+    for side in _SIDES:
+        tensors = split.items if side == "item" else split.request
+        for column, feature in enumerate(schema.sparse(side)):
+            if feature.name == name:
+                ids: Ids = tensors[f"{side}_sparse"][rows, column].astype(np.int64, copy=False)
+                yield np.arange(len(ids)), ids
+    offsets = split.offsets[rows.start : rows.stop + 1]
+    for column, sequence in enumerate(schema.behavior):
+        if sequence.shares == name:
+            yield (
+                np.repeat(np.arange(len(offsets) - 1), np.diff(offsets)),
+                split.history[offsets[0] : offsets[-1], column],
+            )
