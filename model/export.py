@@ -28,7 +28,7 @@ from model.halves import (
     tensor_specs,
 )
 from model.nets import Net
-from model.recurrent_onnx import augru_op, gru_op, translation_table
+from model.recurrent_onnx import OPERATORS, translation_table
 
 _OPSET = 20
 
@@ -43,7 +43,7 @@ def export_halves(net: Net, request: Tensors, candidates: Tensors) -> ExportedHa
     golden_pctr = eager_pctr(net, request, candidates)
     user_graph, candidate_graph = _UserHalf(net).eval(), _CandidateHalf(net).eval()
     probes = [probe(net, request, candidates, sizes) for sizes in PROBES]
-    with replaced_recurrences(net, gru=gru_op, augru=augru_op):  # one operator each while the graph is traced
+    with replaced_recurrences(net, OPERATORS):  # one operator each while the graph is traced
         user = _export(user_graph, [p.request for p in probes], [p.state for p in probes], file="user.onnx")
         inputs, outputs = [{**p.state, **p.candidates} for p in probes], [p.outputs for p in probes]
         candidate = _export(candidate_graph, inputs, outputs, file="candidate.onnx")

@@ -11,8 +11,7 @@ from torch import Tensor
 from model.bundle.encode import Tensors
 from model.bundle.manifest import Half, TensorSpec
 from model.nets import Net
-from model.nets.augru import Augru
-from model.nets.gru import Gru
+from model.nets.gru import Gates
 
 TOLERANCE = 1e-5  # largest difference in pCTR between eager and exported that passes the gate
 # Users, history length and candidates: the example that is exported, and one where each of the three is another.
@@ -109,12 +108,17 @@ def to_torch(tensors: Tensors) -> dict[str, Tensor]:
 
 
 @contextmanager
-def replaced_recurrences(net: Net, *, gru: Callable[..., Tensor], augru: Callable[..., Tensor]) -> Iterator[None]:
-    """Let every GRU and AUGRU of the net run these while its graph is made; what was there comes back."""
-    layers = [layer for layer in net.modules() if isinstance(layer, Gru | Augru)]
+def replaced_recurrences(
+    net: Net, replacements: Mapping[Callable[..., Tensor], Callable[..., Tensor]]
+) -> Iterator[None]:
+    """Let every loop of the net be its replacement while its graph is made; what was there comes back.
+
+    Raises KeyError for a loop that has none: it would be unrolled at the example's length.
+    """
+    layers = [layer for layer in net.modules() if isinstance(layer, Gates)]
     before = [layer.recurrence for layer in layers]
     for layer in layers:
-        layer.recurrence = gru if isinstance(layer, Gru) else augru
+        layer.recurrence = replacements[layer.recurrence]
     try:
         yield
     finally:

@@ -11,10 +11,12 @@ from torch import Tensor, nn
 
 from model.bundle.manifest import NativeHalf
 from model.nets import Net
+from model.nets.agru import AttendedUpdateGru
 from model.nets.attention import TargetAttention
-from model.nets.dien import Dien
+from model.nets.augru import Augru, augru_recurrence
 from model.nets.din import Din
 from model.nets.embedding import FeatureEmbedding
+from model.nets.interest import InterestNet
 from model.nets.layers import Dice, PRelu, SplitHead
 
 NATIVE_FILE = "candidate.npz"
@@ -24,14 +26,13 @@ Weights = dict[str, Tensor]
 
 def native_half(net: Net) -> tuple[NativeHalf, dict[str, NDArray[np.generic]]] | None:
     """What the manifest says about the weights, and the weights; None for a net that no kernel knows."""
-    if not isinstance(net, Din | Dien):
+    loop = _loop(net)
+    if loop is None or not isinstance(net, Din | InterestNet) or not isinstance(net.attention, TargetAttention):
         return None
-    weights = {**_tables(net.embedding), **_attention(net.attention), **_head(net.head)}
-    if isinstance(net, Dien):
-        weights |= {"augru.weight": net.evolution.hidden_weight, "augru.bias": net.evolution.hidden_bias}
+    weights = {**_tables(net.embedding), **_attention(net.attention), **_head(net.head), **loop}
     half = NativeHalf(
         file=NATIVE_FILE,
-        kind="dien" if isinstance(net, Dien) else "din",
+        kind="dien" if loop else "din",
         softmax=net.attention.softmax,
         activation="dice" if any(isinstance(layer, Dice) for layer in net.head.rest) else "prelu",
     )
@@ -40,6 +41,15 @@ def native_half(net: Net) -> tuple[NativeHalf, dict[str, NDArray[np.generic]]] |
 
 def _tables(embedding: FeatureEmbedding) -> Weights:
     return {f"table.{name}": embedding.tables[name].get_parameter("weight") for name in embedding.sparse_names["item"]}
+
+
+def _loop(net: Net) -> Weights | None:
+    """The weights of AUGRU's loop in the paper's form, on which AGRU runs too; none in DIN; None for other nets."""
+    if isinstance(net, InterestNet) and isinstance(net.evolution, Augru | AttendedUpdateGru):
+        loop = net.evolution
+        known = loop.recurrence is augru_recurrence
+        return {"augru.weight": loop.loop_weight(), "augru.bias": loop.loop_bias()} if known else None
+    return {} if isinstance(net, Din) else None
 
 
 def _attention(attention: TargetAttention) -> Weights:

@@ -1,10 +1,11 @@
-"""GRU and AUGRU for the exporter: loops that stay loops, whatever the length of the history.
+"""The nets' loops for the exporter: operators that stay loops, whatever the length of the history.
 
-GRU is ONNX's own operator. AUGRU is a Scan; its step works on [U, H, C], gates as rows, so that splitting them is a
-plain copy and every product is one GEMM: 1.5 times faster in ONNX Runtime than [U, C, H] (docs/log.md, 2026-11-22).
+GRU is ONNX's own operator. The loops per candidate are a Scan; its step works on [U, H, C], gates as rows, so that
+splitting them is a plain copy and every product is one GEMM: 1.5 times faster in ONNX Runtime than [U, C, H]
+(docs/log.md, 2026-11-22).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import onnx_ir as ir
@@ -12,7 +13,8 @@ import torch
 from onnxscript import opset20
 from torch import Tensor
 
-from model.nets.augru import augru_recurrence
+from model.nets.aigru import aigru_recurrence
+from model.nets.augru import augru_recurrence, public_recurrence
 from model.nets.gru import gru_recurrence
 
 op: Any = opset20  # its stubs know tensors only, not the values that the exporter passes in
@@ -20,21 +22,28 @@ op: Any = opset20  # its stubs know tensors only, not the values that the export
 _FLOAT = ir.TensorType(ir.DataType.FLOAT)
 
 
+@torch.library.custom_op("ctr::gru", mutates_args=())
+def gru_op(x_ULE: Tensor, weight_GE: Tensor, weight_GH: Tensor, input_bias_G: Tensor, hidden_bias_G: Tensor) -> Tensor:
+    """`gru_recurrence` as one operator that tracing cannot look into."""
+    return gru_recurrence(x_ULE, weight_GE, weight_GH, input_bias_G, hidden_bias_G)
+
+
 @torch.library.custom_op("ctr::augru", mutates_args=())
 def augru_op(inputs_ULG: Tensor, attention_UCL: Tensor, weight_GH: Tensor, bias_G: Tensor) -> Tensor:
-    """The recurrence as one operator that tracing cannot look into. Put it into `Augru.recurrence` before export."""
+    """`augru_recurrence` as one operator."""
     return augru_recurrence(inputs_ULG, attention_UCL, weight_GH, bias_G)
 
 
-@augru_op.register_fake
-def _augru_shape(inputs_ULG: Tensor, attention_UCL: Tensor, weight_GH: Tensor, bias_G: Tensor) -> Tensor:
-    return inputs_ULG.new_empty(*attention_UCL.shape[:2], weight_GH.shape[1])
+@torch.library.custom_op("ctr::augru_public", mutates_args=())
+def public_op(inputs_ULG: Tensor, attention_UCL: Tensor, mask_UL: Tensor, weight_GH: Tensor, bias_G: Tensor) -> Tensor:
+    """`public_recurrence` as one operator."""
+    return public_recurrence(inputs_ULG, attention_UCL, mask_UL, weight_GH, bias_G)
 
 
-@torch.library.custom_op("ctr::gru", mutates_args=())
-def gru_op(x_ULE: Tensor, weight_GE: Tensor, weight_GH: Tensor, input_bias_G: Tensor, hidden_bias_G: Tensor) -> Tensor:
-    """The interest extractor as one operator. Put it into `Gru.recurrence` before export."""
-    return gru_recurrence(x_ULE, weight_GE, weight_GH, input_bias_G, hidden_bias_G)
+@torch.library.custom_op("ctr::aigru", mutates_args=())
+def aigru_op(inputs_ULG: Tensor, attention_UCL: Tensor, mask_UL: Tensor, weight_GH: Tensor, bias_2G: Tensor) -> Tensor:
+    """`aigru_recurrence` as one operator."""
+    return aigru_recurrence(inputs_ULG, attention_UCL, mask_UL, weight_GH, bias_2G)
 
 
 @gru_op.register_fake
@@ -44,9 +53,37 @@ def _gru_shape(
     return x_ULE.new_empty(*x_ULE.shape[:2], weight_GH.shape[1])
 
 
+@augru_op.register_fake
+def _augru_shape(inputs_ULG: Tensor, attention_UCL: Tensor, weight_GH: Tensor, bias_G: Tensor) -> Tensor:
+    return inputs_ULG.new_empty(*attention_UCL.shape[:2], weight_GH.shape[1])
+
+
+@public_op.register_fake
+@aigru_op.register_fake
+def _masked_shape(
+    inputs_ULG: Tensor, attention_UCL: Tensor, mask_UL: Tensor, weight_GH: Tensor, bias_G: Tensor
+) -> Tensor:
+    return inputs_ULG.new_empty(*attention_UCL.shape[:2], weight_GH.shape[1])
+
+
+# What `replaced_recurrences` puts in place of each loop before export.
+OPERATORS: Mapping[Callable[..., Tensor], Callable[..., Tensor]] = {
+    gru_recurrence: gru_op,
+    augru_recurrence: augru_op,
+    public_recurrence: public_op,
+    aigru_recurrence: aigru_op,
+}
+
+
 def translation_table() -> dict[Callable[..., Any], Callable[..., Any]]:
     """What `torch.onnx.export(custom_translation_table=...)` needs to know. `Any`: the exporter's own types."""
-    return {torch.ops.ctr.augru.default: _augru, torch.ops.ctr.gru.default: _gru}
+    ops = torch.ops.ctr
+    return {
+        ops.gru.default: _gru,
+        ops.augru.default: _augru,
+        ops.augru_public.default: _augru_public,
+        ops.aigru.default: _aigru,
+    }
 
 
 def _gru(x_ULE: Any, weight_GE: Any, weight_GH: Any, input_bias_G: Any, hidden_bias_G: Any) -> Any:  # noqa: ANN401  # onnxscript values
@@ -68,43 +105,108 @@ def _gru(x_ULE: Any, weight_GE: Any, weight_GH: Any, input_bias_G: Any, hidden_b
 
 
 def _augru(inputs_ULG: Any, attention_UCL: Any, weight_GH: Any, bias_G: Any) -> Any:  # noqa: ANN401  # onnxscript values
-    hidden = int(weight_GH.shape[1])
-    ru_c = op.Constant(value_ints=[2 * hidden, hidden])
-    start, middle, end = (op.Constant(value_ints=[at]) for at in (0, 2 * hidden, 3 * hidden))
-    bias_ru, bias_c = op.Slice(bias_G, start, middle), op.Slice(bias_G, middle, end)
-    gates = op.Constant(value_ints=[2])
-    x_ru, x_c = op.Slice(inputs_ULG, start, middle, gates), op.Slice(inputs_ULG, middle, end, gates)
-    column = op.Constant(value_ints=[-1])
-    # [U, L, G] -> [L, U, G, 1]; attention [U, C, L] -> [L, U, 1, C]
-    steps = [op.Unsqueeze(op.Transpose(x, perm=[1, 0, 2]), column) for x in (op.Add(x_ru, bias_ru), x_c)]
-    steps.append(op.Unsqueeze(op.Transpose(attention_UCL, perm=[2, 0, 1]), gates))
-    users = op.Shape(attention_UCL, start=0, end=1)
-    candidates = op.Shape(attention_UCL, start=1, end=2)
-    empty = op.ConstantOfShape(op.Concat(users, op.Constant(value_ints=[hidden]), candidates, axis=0))
-    body = _step(hidden, weight_GH, op.Unsqueeze(bias_c, column), ru_c)
-    return op.Transpose(op.Scan(empty, *steps, body=body, num_scan_inputs=3), perm=[0, 2, 1])
+    gates = _Gates(weight_GH)
+    bias_ru, bias_c = gates.parts(bias_G, axis=0)
+    x_ru, x_c = gates.parts(inputs_ULG, axis=2)
+    step = _Step(gates, op.Unsqueeze(bias_c, _at(1)))
+    x_ru, x_c = step.per_user(op.Add(x_ru, bias_ru)), step.per_user(x_c)
+    a = step.per_candidate(attention_UCL)
+    u, c = step.gates_of(x_ru, x_c)
+    return step.scan(step.add("Mul", a, u), c, attention_UCL)
 
 
-def _step(hidden: int, weight_GH: Any, bias_c_H1: Any, ru_c: Any) -> ir.Graph:  # noqa: ANN401  # onnxscript values
-    """One step; weight, bias and split sizes are read from the outer graph."""
-    h = ir.Value(name="augru_h", type=_FLOAT, shape=ir.Shape(["U", hidden, "C"]))
-    x_ru = ir.Value(name="augru_x_ru", type=_FLOAT, shape=ir.Shape(["U", 2 * hidden, 1]))
-    x_c = ir.Value(name="augru_x_c", type=_FLOAT, shape=ir.Shape(["U", hidden, 1]))
-    a = ir.Value(name="augru_a", type=_FLOAT, shape=ir.Shape(["U", 1, "C"]))
-    nodes: list[ir.Node] = []
+def _augru_public(inputs_ULG: Any, attention_UCL: Any, mask_UL: Any, weight_GH: Any, bias_G: Any) -> Any:  # noqa: ANN401  # onnxscript values
+    gates = _Gates(weight_GH)
+    bias_ru, bias_c = gates.parts(bias_G, axis=0)
+    x_ru, x_c = gates.parts(inputs_ULG, axis=2)
+    step = _Step(gates, op.Unsqueeze(bias_c, _at(1)))
+    x_ru, x_c = step.per_user(op.Add(x_ru, bias_ru)), step.per_user(x_c)
+    a = step.per_candidate(attention_UCL)
+    rest = step.per_candidate(op.Sub(op.Unsqueeze(mask_UL, _at(1)), attention_UCL))
+    u, c = step.gates_of(x_ru, x_c)
+    return step.scan(step.add("Add", a, step.add("Mul", rest, u)), c, attention_UCL)
 
-    def add(kind: str, *inputs: ir.Value, outputs: int = 1, **attributes: int) -> ir.Value:
+
+def _aigru(inputs_ULG: Any, attention_UCL: Any, mask_UL: Any, weight_GH: Any, bias_2G: Any) -> Any:  # noqa: ANN401  # onnxscript values
+    gates = _Gates(weight_GH)
+    input_ru, input_c = gates.parts(op.Gather(bias_2G, op.Constant(value_int=0)), axis=0)
+    hidden_ru, hidden_c = gates.parts(op.Gather(bias_2G, op.Constant(value_int=1)), axis=0)
+    bias_ru, bias_c = op.Unsqueeze(op.Add(input_ru, hidden_ru), _at(1)), op.Unsqueeze(input_c, _at(1))
+    x_ru, x_c = gates.parts(inputs_ULG, axis=2)
+    step = _Step(gates, op.Unsqueeze(hidden_c, _at(1)))
+    x_ru, x_c = step.per_user(x_ru), step.per_user(x_c)
+    a = step.per_candidate(attention_UCL)
+    m = step.per_candidate(op.Unsqueeze(mask_UL, _at(1)))
+    x_ru = step.add("Add", step.add("Mul", x_ru, a), bias_ru)
+    u, c = step.gates_of(x_ru, step.add("Add", step.add("Mul", x_c, a), bias_c))
+    return step.scan(step.add("Mul", m, u), c, attention_UCL)
+
+
+def _at(axis: int) -> Any:  # noqa: ANN401  # onnxscript value
+    return op.Constant(value_ints=[axis])
+
+
+class _Gates:
+    """The recurrent weights, and where r and u end and c begins."""
+
+    def __init__(self, weight_GH: Any) -> None:  # noqa: ANN401  # onnxscript value
+        self.weight_GH, self.hidden = weight_GH, int(weight_GH.shape[1])
+
+    def parts(self, rows: Any, *, axis: int) -> tuple[Any, Any]:  # noqa: ANN401  # onnxscript values
+        """(r, u) and c along `axis`."""
+        start, middle, end = (_at(i * self.hidden) for i in (0, 2, 3))
+        return op.Slice(rows, start, middle, _at(axis)), op.Slice(rows, middle, end, _at(axis))
+
+
+class _Step:
+    """One step of a loop per candidate, written node by node, and the Scan around it.
+
+    Weight, biases and split sizes are read from the outer graph.
+    """
+
+    def __init__(self, gates: _Gates, bias_c_H1: Any) -> None:  # noqa: ANN401  # onnxscript value
+        self.gates, self.bias_c_H1 = gates, bias_c_H1
+        self.split_ru_c = op.Constant(value_ints=[2 * gates.hidden, gates.hidden])
+        self.h = ir.Value(name="loop_h", type=_FLOAT, shape=ir.Shape(["U", gates.hidden, "C"]))
+        self.nodes: list[ir.Node] = []
+        self.series: list[tuple[ir.Value, Any]] = []  # what the step sees of each, and the whole of it, L first
+
+    def per_user(self, x_ULG: Any) -> ir.Value:  # noqa: ANN401  # onnxscript value
+        """A series [U, L, G] as the step sees it: [U, G, 1]."""
+        return self._series(op.Unsqueeze(op.Transpose(x_ULG, perm=[1, 0, 2]), _at(-1)))
+
+    def per_candidate(self, x_UCL: Any) -> ir.Value:  # noqa: ANN401  # onnxscript value
+        """A series [U, C, L] as the step sees it: [U, 1, C]."""
+        return self._series(op.Unsqueeze(op.Transpose(x_UCL, perm=[2, 0, 1]), _at(2)))
+
+    def _series(self, whole: Any) -> ir.Value:  # noqa: ANN401  # onnxscript value
+        value = ir.Value(name=f"loop_x{len(self.series)}", type=_FLOAT)
+        self.series.append((value, whole))
+        return value
+
+    def add(self, kind: str, *inputs: ir.Value, outputs: int = 1, **attributes: int) -> ir.Value:
+        """The first output of a new node; `self.nodes[-1]` has the others."""
         made = ir.convenience.convert_attributes(attributes)
-        nodes.append(ir.Node("", kind, inputs, attributes=made, num_outputs=outputs))
-        for i, value in enumerate(nodes[-1].outputs):
-            value.name, value.type = f"augru_{len(nodes)}_{i}", _FLOAT
-        return nodes[-1].outputs[0]
+        self.nodes.append(ir.Node("", kind, inputs, attributes=made, num_outputs=outputs))
+        for i, value in enumerate(self.nodes[-1].outputs):
+            value.name, value.type = f"loop_{len(self.nodes)}_{i}", _FLOAT
+        return self.nodes[-1].outputs[0]
 
-    add("Split", add("MatMul", weight_GH, h), ru_c, outputs=2, axis=-2)
-    g_ru, g_c = nodes[-1].outputs
-    add("Split", add("Sigmoid", add("Add", g_ru, x_ru)), outputs=2, axis=-2, num_outputs=2)
-    r, u = nodes[-1].outputs
-    c = add("Tanh", add("Add", x_c, add("Mul", r, add("Add", g_c, bias_c_H1))))
-    next_h = add("Add", h, add("Mul", add("Mul", a, u), add("Sub", c, h)))
-    next_h.shape = h.shape
-    return ir.Graph([h, x_ru, x_c, a], [next_h], nodes=nodes, name="augru_step")
+    def gates_of(self, x_ru: ir.Value, x_c: ir.Value) -> tuple[ir.Value, ir.Value]:
+        """Update gate u and candidate state c."""
+        self.add("Split", self.add("MatMul", self.gates.weight_GH, self.h), self.split_ru_c, outputs=2, axis=-2)
+        g_ru, g_c = self.nodes[-1].outputs
+        self.add("Split", self.add("Sigmoid", self.add("Add", g_ru, x_ru)), outputs=2, axis=-2, num_outputs=2)
+        r, u = self.nodes[-1].outputs
+        return u, self.add("Tanh", self.add("Add", x_c, self.add("Mul", r, self.add("Add", g_c, self.bias_c_H1))))
+
+    def scan(self, share: ir.Value, c: ir.Value, attention_UCL: Any) -> Any:  # noqa: ANN401  # onnxscript values
+        """h <- h + share (c - h) over all steps from zero: the final state [U, C, H]."""
+        next_h = self.add("Add", self.h, self.add("Mul", share, self.add("Sub", c, self.h)))
+        next_h.shape = self.h.shape
+        values, series = zip(*self.series, strict=True)
+        body = ir.Graph([self.h, *values], [next_h], nodes=self.nodes, name="loop_step")
+        users = op.Shape(attention_UCL, start=0, end=1)
+        candidates = op.Shape(attention_UCL, start=1, end=2)
+        empty = op.ConstantOfShape(op.Concat(users, _at(self.gates.hidden), candidates, axis=0))
+        return op.Transpose(op.Scan(empty, *series, body=body, num_scan_inputs=len(series)), perm=[0, 2, 1])

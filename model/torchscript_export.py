@@ -33,6 +33,9 @@ from model.halves import (
     to_torch,
 )
 from model.nets import Net
+from model.nets.aigru import aigru_recurrence
+from model.nets.augru import augru_recurrence, public_recurrence
+from model.nets.gru import gru_recurrence
 
 _NAMES = {"user": "user.ts", "candidate": "candidate.ts"}
 _SIZES = ((1, 1, 1), (3, 2, 50), (8, 40, 7), (1, 100, 500))  # users, history and candidates that the gate tries
@@ -98,11 +101,17 @@ class _CandidateHalf(nn.Module):
 
 @contextmanager
 def _loops_that_stay(net: Net) -> Iterator[None]:
-    with replaced_recurrences(net, gru=torch.jit.script(_gru), augru=torch.jit.script(_augru)):
+    loops = {
+        gru_recurrence: _gru,
+        augru_recurrence: _augru,
+        public_recurrence: _public,
+        aigru_recurrence: _aigru,
+    }
+    with replaced_recurrences(net, {eager: torch.jit.script(loop) for eager, loop in loops.items()}):
         yield
 
 
-# Of model/nets/recurrence.py in the little language that torch.jit.script reads; the gate holds the two together.
+# The loops of model/nets in the little language that torch.jit.script reads; the gate holds the two together.
 def _gru(x_ULE: Tensor, weight_GE: Tensor, weight_GH: Tensor, input_bias_G: Tensor, hidden_bias_G: Tensor) -> Tensor:
     U, L, _ = x_ULE.shape
     H = weight_GH.shape[1]
@@ -128,6 +137,36 @@ def _augru(inputs_ULG: Tensor, attention_UCL: Tensor, weight_GH: Tensor, bias_G:
         ru = torch.sigmoid(x[..., : 2 * H] + g[..., : 2 * H])
         c = torch.tanh(torch.addcmul(x[..., 2 * H :], ru[..., :H], g[..., 2 * H :]))
         h = torch.addcmul(h, attention_UCL[:, :, t].unsqueeze(-1) * ru[..., H:], c - h)
+    return h
+
+
+def _public(inputs_ULG: Tensor, attention_UCL: Tensor, mask_UL: Tensor, weight_GH: Tensor, bias_G: Tensor) -> Tensor:
+    U, C, L = attention_UCL.shape
+    H = weight_GH.shape[1]
+    x_UL1G = inputs_ULG.unsqueeze(2)
+    rest_UCL = mask_UL.unsqueeze(1) - attention_UCL
+    h = inputs_ULG.new_zeros([U, C, H])
+    for t in range(L):
+        x, g = x_UL1G[:, t], nn.functional.linear(h, weight_GH, bias_G)
+        ru = torch.sigmoid(x[..., : 2 * H] + g[..., : 2 * H])
+        c = torch.tanh(torch.addcmul(x[..., 2 * H :], ru[..., :H], g[..., 2 * H :]))
+        share = torch.addcmul(attention_UCL[:, :, t].unsqueeze(-1), rest_UCL[:, :, t].unsqueeze(-1), ru[..., H:])
+        h = torch.addcmul(h, share, c - h)
+    return h
+
+
+def _aigru(inputs_ULG: Tensor, attention_UCL: Tensor, mask_UL: Tensor, weight_GH: Tensor, bias_2G: Tensor) -> Tensor:
+    U, C, L = attention_UCL.shape
+    H = weight_GH.shape[1]
+    x_UL1G = inputs_ULG.unsqueeze(2)
+    mask_UL11 = mask_UL.unsqueeze(-1).unsqueeze(-1)
+    h = inputs_ULG.new_zeros([U, C, H])
+    for t in range(L):
+        x = torch.addcmul(bias_2G[0], attention_UCL[:, :, t].unsqueeze(-1), x_UL1G[:, t])
+        g = nn.functional.linear(h, weight_GH, bias_2G[1])
+        ru = torch.sigmoid(x[..., : 2 * H] + g[..., : 2 * H])
+        c = torch.tanh(torch.addcmul(x[..., 2 * H :], ru[..., :H], g[..., 2 * H :]))
+        h = torch.addcmul(h, mask_UL11[:, t] * ru[..., H:], c - h)
     return h
 
 

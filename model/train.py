@@ -16,7 +16,7 @@ from model.data.negatives import NegativeSampler
 from model.evaluate import predict
 from model.metrics import all_metrics
 from model.nets import Net
-from model.nets.dien import Dien
+from model.nets.interest import InterestNet
 from model.optimizer import NetOptimizer, sparse_gradients
 from model.train_config import TrainConfig
 
@@ -126,7 +126,7 @@ class _Run:
         tensors = {name: torch.from_numpy(tensor) for name, tensor in batch.items()}
         state = self.net.encode_user(tensors)
         loss: Tensor = self.loss(self.net.score(state, tensors)[:, 0], tensors["label"])
-        if isinstance(self.net, Dien) and self.samples.sampler is not None and self.net.auxiliary_alpha > 0:
+        if isinstance(self.net, InterestNet) and self.samples.sampler is not None and self.net.auxiliary_alpha > 0:
             negatives = self.samples.sampler.sample(batch["history"], batch["history_len"], self.rng)  # type: ignore[arg-type]  # int64 by contract
             auxiliary = self.net.auxiliary_loss(state, tensors["history"], torch.from_numpy(negatives))
             loss = loss + self.net.auxiliary_alpha * auxiliary

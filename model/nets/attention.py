@@ -1,24 +1,52 @@
-"""Target attention, DIN's local activation unit, arranged so that [C, L, 4E] is never built.
+"""Target attention: DIN's local activation unit, arranged so that [C, L, 4E] is never built, and products of vectors.
 
-Its first layer reads [q; k; q-k; q*k] (DIN, section 4.3; the public code's `din_fcn_attention`), linear in k once q is
-known:
+The unit's first layer reads [q; k; q-k; q*k] (DIN, section 4.3; the public code's `din_fcn_attention`), linear in k
+once q is known:
 
     W1 [q; k; q-k; q*k] + b  =  (diag(q) Wp + Wk - Wd) k + (Wq + Wd) q + b  =  M(q) [k; 1]
 
 M(q) is [E+1, H] per candidate, cheaper than one row of it per behavior, and the layer becomes a single matrix product
-with the keys. Exact, not approximate. Shapes: U users, C candidates, L history, E width, H hidden.
+with the keys. Exact, not approximate. Shapes: U users, C candidates, L history, E width, H hidden, K = E + 1.
 """
 
 from itertools import pairwise
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
+AttentionKind = Literal["mlp", "dot", "bilinear"]
+
 _HIDDEN_BY_MASK = -1e9  # far below any score, yet finite: an all-masked row must not become NaN
 
 
+def make_attention(
+    kind: AttentionKind, width: int, *, hidden: tuple[int, ...], softmax: bool
+) -> "TargetAttention | ProductAttention":
+    """The attention of that kind for queries and keys of `width`; only `mlp` has `hidden` layers."""
+    if kind == "mlp":
+        return TargetAttention(width, hidden=hidden, softmax=softmax)
+    return ProductAttention(width, bilinear=kind == "bilinear", softmax=softmax)
+
+
+def with_ones(key_ULE: Tensor) -> Tensor:
+    """Keys with a column of ones, [U, L, K], so that an offset is part of the product."""
+    return torch.cat([key_ULE, torch.ones_like(key_ULE[..., :1])], dim=-1)
+
+
+def masked(score_UCL: Tensor, mask_UL: Tensor, *, softmax: bool) -> Tensor:
+    """Weights of the scores, exactly 0 where the mask is 0.
+
+    With softmax the weights of a history sum to 1, those of an empty one to 0.
+    """
+    mask_U1L = mask_UL[:, None, :]
+    if softmax:
+        score_UCL = torch.softmax(score_UCL + (1 - mask_U1L) * _HIDDEN_BY_MASK, dim=-1)
+    return score_UCL * mask_U1L
+
+
 class TargetAttention(nn.Module):
-    """Weights on the history that depend on the target. No softmax by default, as in the DIN paper."""
+    """`mlp`: the local activation unit. No softmax by default, as in the DIN paper."""
 
     def __init__(self, width: int, *, hidden: tuple[int, ...] = (80, 40), softmax: bool = False) -> None:
         super().__init__()
@@ -37,23 +65,20 @@ class TargetAttention(nn.Module):
 
     @staticmethod
     def keys(key_ULE: Tensor) -> Tensor:
-        """The user half: keys with a column of ones, [U, L, E+1]."""
-        return torch.cat([key_ULE, torch.ones_like(key_ULE[..., :1])], dim=-1)
+        """The user half: [U, L, K]."""
+        return with_ones(key_ULE)
 
     def forward(self, query_UCE: Tensor, keys_ULK: Tensor, mask_UL: Tensor) -> Tensor:
         """The candidate half: attention weights [U, C, L], exactly 0 where `mask_UL` is 0.
 
-        `keys_ULK` comes from `keys`. With softmax the weights of a history sum to 1, those of an empty one to 0.
+        `keys_ULK` comes from `keys`.
         """
         offset_UC1H = (query_UCE @ self.query_weight + self.bias)[..., None, :]
         first = self._by_pair if self.training else self._by_candidate
         first_UCLH = first(query_UCE, keys_ULK, offset_UC1H)
         # As rows, because a Linear on rows is one GEMM with its bias inside, not a product and a pass over the result.
         score_UCL: Tensor = self.rest(first_UCLH.flatten(0, 2)).view(first_UCLH.shape[:-1])
-        mask_U1L = mask_UL[:, None, :]
-        if self.softmax:
-            score_UCL = torch.softmax(score_UCL + (1 - mask_U1L) * _HIDDEN_BY_MASK, dim=-1)
-        return score_UCL * mask_U1L
+        return masked(score_UCL, mask_UL, softmax=self.softmax)
 
     def _by_candidate(self, query_UCE: Tensor, keys_ULK: Tensor, offset_UC1H: Tensor) -> Tensor:
         """[k; 1] M(q), for one history and many candidates."""
@@ -65,3 +90,32 @@ class TargetAttention(nn.Module):
         key_ULE = keys_ULK[..., :-1]
         product_UCLE = query_UCE[:, :, None] * key_ULE[:, None]
         return product_UCLE @ self.product_weight + (key_ULE @ self.key_weight)[:, None] + offset_UC1H
+
+
+class ProductAttention(nn.Module):
+    """`dot`: q.k / sqrt(E) (Vaswani et al., 2017, section 3.2.1). `bilinear`: q W [k; 1] (DIEN, section 4.3).
+
+    Both start equal: W is drawn as the scaled unit matrix. The offset q.w of its last column, which a softmax does not
+    see, lets a net without one tell how much of the history counts at all.
+    """
+
+    weight: Tensor
+
+    def __init__(self, width: int, *, bilinear: bool, softmax: bool) -> None:
+        super().__init__()
+        self.softmax = softmax
+        weight_EK = torch.eye(width, width + 1) / width**0.5
+        if bilinear:
+            self.weight = nn.Parameter(weight_EK)
+        else:
+            self.register_buffer("weight", weight_EK, persistent=False)
+
+    @staticmethod
+    def keys(key_ULE: Tensor) -> Tensor:
+        """The user half: [U, L, K]."""
+        return with_ones(key_ULE)
+
+    def forward(self, query_UCE: Tensor, keys_ULK: Tensor, mask_UL: Tensor) -> Tensor:
+        """The candidate half: attention weights [U, C, L], exactly 0 where `mask_UL` is 0."""
+        score_UCL = (query_UCE @ self.weight) @ keys_ULK.transpose(1, 2)
+        return masked(score_UCL, mask_UL, softmax=self.softmax)

@@ -1,32 +1,21 @@
-"""`din`: Deep Interest Network (Zhou et al., KDD 2018). U users, C candidates, L history, E width of one behavior.
-
-The head also sees the plain sum of the history and its product with the target, as the public code does
-(`Model_DIN`): on short histories most of DIN's gain over the paper's figure comes from there.
-"""
+"""`din`: Deep Interest Network (Zhou et al., KDD 2018). U users, C candidates, L history, E width of one behavior."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor, nn
 
 from model.bundle.schema import Schema
-from model.bundle.typed_table import setting
-from model.nets.attention import TargetAttention
-from model.nets.embedding import FeatureEmbedding, Pooling, Tensors, mask_from_length, pool_history
-from model.nets.layers import Activation, SplitHead
+from model.nets.attention import make_attention
+from model.nets.embedding import FeatureEmbedding, Pooling, Tensors
+from model.nets.frame import AttentionConfig, candidate_part, make_head, read_history, user_part
 
 
 @dataclass(frozen=True, kw_only=True)
-class DinConfig:
-    """Settings of `din`; sizes are those of the public code."""
+class DinConfig(AttentionConfig):
+    """Settings of `din`."""
 
-    attention: tuple[int, ...] = (80, 40)
     softmax: bool = False  # the paper keeps the raw weights, so that their sum tells the intensity of interest
-    head: tuple[int, ...] = (200, 80)
-    activation: Activation = "dice"
-    pooling: Pooling = "mean"  # of the history that the head sees beside the attended one
-    dropout: float = setting(0.0, low=0.0, high=0.9)
 
 
 class Din(nn.Module):
@@ -36,25 +25,17 @@ class Din(nn.Module):
 
     def __init__(self, config: DinConfig, schema: Schema, sizes: Mapping[str, int]) -> None:
         super().__init__()
-        self.embedding = FeatureEmbedding(schema, sizes)
+        self.embedding = FeatureEmbedding(schema, sizes, max_norm=config.max_norm)
         self.pooling: Pooling = config.pooling
         E = self.embedding.behavior_width
-        self.attention = TargetAttention(E, hidden=config.attention, softmax=config.softmax)
-        self.head = SplitHead(
-            self.embedding.request_width + E,
-            3 * E + self.embedding.item_extra_width,
-            hidden=config.head,
-            activation=config.activation,
-            dropout=config.dropout,
-        )
+        self.attention = make_attention(config.attention_kind, E, hidden=config.attention, softmax=config.softmax)
+        self.head = make_head(config, self.embedding, reads=E)
 
     def encode_user(self, request: Tensors) -> dict[str, Tensor]:
         """The user half: request tensors and history -> state."""
-        history_ULE = self.embedding.history(request["history"])
-        mask_UL = mask_from_length(request["history"], request["history_len"])
-        pooled_UE = pool_history(history_ULE, mask_UL, self.pooling)
+        history_ULE, mask_UL, pooled_UE = read_history(self.embedding, request, self.pooling)
         return {
-            "state_share": self.head.user_half(torch.cat([*self.embedding.request(request), pooled_UE], dim=-1)),
+            "state_share": self.head.user_half(user_part(self.embedding, request, pooled_UE)),
             "state_pooled": pooled_UE,
             "state_keys": self.attention.keys(history_ULE),
             "state_mask": mask_UL,
@@ -65,9 +46,8 @@ class Din(nn.Module):
         target_UCE = self.embedding.target(candidates)
         weight_UCL = self.attention(target_UCE, state["state_keys"], state["state_mask"])
         attended_UCE = weight_UCL @ state["state_keys"][..., :-1]
-        product_UCE = target_UCE * state["state_pooled"][:, None, :]
-        parts = [target_UCE, *self.embedding.item_extra(candidates), product_UCE, attended_UCE]
-        logit_UC: Tensor = self.head(state["state_share"], torch.cat(parts, dim=-1))
+        candidate_UCD = candidate_part(self.embedding, state, candidates, attended_UCE)
+        logit_UC: Tensor = self.head(state["state_share"], candidate_UCD)
         return logit_UC
 
     def forward(self, request: Tensors, candidates: Tensors) -> Tensor:

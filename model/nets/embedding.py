@@ -3,13 +3,13 @@
 Shapes: U users, C candidates per user, L history, E width of one behavior (its shared fields side by side).
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
-from model.bundle.schema import FIRST_ID, Feature, Schema
+from model.bundle.schema import FIRST_ID, PADDING, Feature, Schema
 
 Tensors = Mapping[str, Tensor]
 Pooling = Literal["sum", "mean", "sqrtn"]  # the names of TensorFlow's combiners
@@ -24,7 +24,8 @@ class FeatureEmbedding(nn.Module):
     The rows of padding and unknown start at zero: padding stays there, unknown means "nothing is known".
     """
 
-    def __init__(self, schema: Schema, sizes: Mapping[str, int]) -> None:
+    def __init__(self, schema: Schema, sizes: Mapping[str, int], *, max_norm: float = 0.0) -> None:
+        """`max_norm` bounds the length of every row of every table, see `limit_norms`; 0 does not."""
         super().__init__()
         sparse = [f for side in ("user", "context", "item") for f in schema.sparse(side)]
         self.tables = nn.ModuleDict({f.name: _table(sizes[f.name], f.dim) for f in sparse})
@@ -34,6 +35,8 @@ class FeatureEmbedding(nn.Module):
         self.behavior_width = sum(schema.item_feature(name).dim for name in self.shared)
         self.item_extra_width = _width(schema.item) - sum(schema.item_feature(n).dim for n in set(self.shared))
         self.has_dense = {side: bool(schema.dense(side)) for side in ("user", "context", "item")}
+        self.max_norm = max_norm
+        self.limit_norms()
 
     def request(self, request: Tensors) -> list[Tensor]:
         """User and context features, each [U, dim] or [U, D]; an empty list if there are none."""
@@ -51,6 +54,38 @@ class FeatureEmbedding(nn.Module):
     def item_extra(self, candidates: Tensors) -> list[Tensor]:
         """The candidate's other features, each [U, C, dim] or [U, C, D]; an empty list if there are none."""
         return self._side("item", candidates, leave_out=self.shared)
+
+    def touched(self, tensors: Tensors) -> Iterator[tuple[str, Tensor]]:
+        """Feature and the rows of its table that a batch of encoded tensors reads: ascending, each once, no padding.
+
+        `history` and `negatives` count for the tables that they share. A table that nothing reads is left out.
+        """
+        for name in self.tables:
+            rows = [
+                tensors[f"{s}_sparse"][..., names.index(name)]
+                for s, names in self.sparse_names.items()
+                if name in names
+            ]
+            behaviors = [tensors[kind] for kind in ("history", "negatives") if kind in tensors]
+            rows += [ids[..., i] for ids in behaviors for i, shared in enumerate(self.shared) if shared == name]
+            touched = torch.unique(torch.cat([ids.flatten() for ids in rows]))
+            yield name, touched[touched != PADDING]
+
+    @torch.no_grad()
+    def limit_norms(self, tensors: Tensors | None = None) -> None:
+        """Shorten every row longer than `max_norm` to it: the rows that a batch of `tensors` reads, or all.
+
+        Training calls this after each step, so the tables that are exported keep to it too.
+        """
+        if not self.max_norm:
+            return
+        everything = ((name, None) for name in self.tables)
+        for name, rows in self.touched(tensors) if tensors is not None else everything:
+            weight = self.tables[name].get_parameter("weight")
+            if rows is None:
+                weight.renorm_(2, 0, self.max_norm)
+            else:
+                weight[rows] = weight[rows].renorm(2, 0, self.max_norm)
 
     def _side(self, side: str, tensors: Tensors, *, leave_out: "list[str] | tuple[str, ...]") -> list[Tensor]:
         names = self.sparse_names[side]

@@ -1,27 +1,42 @@
-"""The interest extractor: a GRU over the history (DIEN, section 4.2).
+"""The interest extractor: a GRU over the history (DIEN, section 4.2), and the weights that every gated layer has.
 
-U users, L history, E width, H hidden, G = 3H gates.
+U users, L history, E width, H hidden, G gates' rows: 3H (r, u, c), or 2H (r, c) in AGRU.
 """
 
 from collections.abc import Callable
 
+import torch
 from torch import Tensor, nn
 
 from model.nets.recurrence import gated_recurrence
 
 
-class Gru(nn.Module):
+class Gates(nn.Module):
+    """Weights and biases of `gates` gates, drawn as torch draws those of its GRU, and the loop that runs over them.
+
+    The two biases are parameters of their own: that of the candidate state's recurrent part is scaled by the reset
+    gate, that of its input is not. In the other gates only their sum counts.
+    """
+
+    def __init__(self, width: int, hidden: int, *, recurrence: Callable[..., Tensor], gates: int = 3) -> None:
+        super().__init__()
+        shapes = {"input_weight": (width,), "hidden_weight": (hidden,), "input_bias": (), "hidden_bias": ()}
+        for name, columns in shapes.items():
+            drawn = torch.empty(gates * hidden, *columns).uniform_(-(hidden**-0.5), hidden**-0.5)
+            self.register_parameter(name, nn.Parameter(drawn))
+        self.input_weight: Tensor
+        self.hidden_weight: Tensor
+        self.input_bias: Tensor
+        self.hidden_bias: Tensor
+        # Export puts an operator here whose loop stays a loop: a Python loop would be unrolled at the example's length.
+        self.recurrence = recurrence
+
+
+class Gru(Gates):
     """One layer, oldest behavior first, from a zero state."""
 
     def __init__(self, width: int, hidden: int) -> None:
-        super().__init__()
-        cell = nn.GRUCell(width, hidden)  # for its initialisation
-        self.input_weight = nn.Parameter(cell.weight_ih.detach().clone())
-        self.input_bias = nn.Parameter(cell.bias_ih.detach().clone())
-        self.hidden_weight = nn.Parameter(cell.weight_hh.detach().clone())
-        self.hidden_bias = nn.Parameter(cell.bias_hh.detach().clone())
-        # Export puts an operator here: tracing torch's own GRU fixes the history length now and then.
-        self.recurrence: Callable[[Tensor, Tensor, Tensor, Tensor, Tensor], Tensor] = gru_recurrence
+        super().__init__(width, hidden, recurrence=gru_recurrence)
 
     def forward(self, x_ULE: Tensor) -> Tensor:
         """The state after each position, [U, L, H]."""

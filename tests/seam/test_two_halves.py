@@ -208,7 +208,7 @@ def test_zero_attention_keeps_the_state(schema: Schema) -> None:
     inputs = augru.inputs(torch.randn(1, 5, 4))
     weight = torch.tensor([[[0.3, 0.9, 0.0, 0.0, 0.0]]])
 
-    full, cut = augru(inputs, weight), augru(inputs[:, :2], weight[..., :2])
+    full, cut = augru(inputs, weight, torch.ones(1, 5)), augru(inputs[:, :2], weight[..., :2], torch.ones(1, 2))
 
     torch.testing.assert_close(full, cut, atol=0, rtol=0)
 
