@@ -98,8 +98,8 @@ def load_run(folder: Path) -> TrainedRun:
 
 
 def vocabulary_sizes(encoder: Encoder) -> dict[str, int]:
-    """Embedding rows per sparse feature."""
-    return {name: len(vocabulary) for name, vocabulary in encoder.vocabularies.items()}
+    """Embedding rows per feature that has an embedding."""
+    return encoder.embedding_rows()
 
 
 @contextmanager

@@ -4,7 +4,8 @@
     behaviors            --encode_history--> history [U, L, F], history_len [U]
     candidates           --encode_items----> item_sparse [N, F], item_dense [N, D]
 
-Tensors of a side that has no such feature are left out. Ids are int64 throughout, dense values float32.
+Tensors of a side that has no such feature are left out. Ids are int64 throughout, dense values float32. A feature takes
+one column of its tensor, a list of ids as many as it may have values (`Schema.columns`).
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,33 +14,23 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from model.bundle.errors import EncodeError
+from model.bundle.dense import Buckets, Fitted, absent_value
+from model.bundle.gaps import gap_index, kept_after_cut
+from model.bundle.raw import Lists, as_ids, as_lists, as_numbers, as_texts, given
 from model.bundle.records import NOT_GIVEN, Behaviors
-from model.bundle.schema import FIRST_ID, PADDING, UNKNOWN, Feature, Schema, Side
-from model.bundle.vocabulary import Ids, Vocabulary
+from model.bundle.schema import FIRST_ID, PADDING, SIDES, UNKNOWN, Feature, Schema, Side
+from model.bundle.vocabulary import IdIndex, Ids, Vocabulary
 
 Tensors = dict[str, NDArray[np.generic]]
-SIDES: tuple[Side, ...] = ("user", "item", "context")
-Columns = Mapping[str, object]  # raw values by feature name, each a sequence or array of equal length
-
-# Standardised values beyond this are outliers or nonsense; clipping keeps one of them from saturating every score.
-_DENSE_CLIP = 10.0
-
-
-@dataclass(frozen=True, kw_only=True)
-class Scaling:
-    """Mean and standard deviation of a dense feature over the training split."""
-
-    mean: float
-    std: float
+Columns = Mapping[str, object]  # raw values by feature name, each a sequence or array of equal length, or `Lists`
 
 
 @dataclass(frozen=True, kw_only=True)
 class Catalogue:
-    """What the bundle knows of each item: raw ids and the raw values of every other item feature."""
+    """What the bundle knows of each item: raw ids and the raw values of every other item feature; NaN: not known."""
 
     ids: Ids
-    columns: Mapping[str, NDArray[np.generic]]
+    columns: Mapping[str, NDArray[np.generic] | Lists]
 
 
 class Encoder:
@@ -48,134 +39,195 @@ class Encoder:
     def __init__(
         self,
         schema: Schema,
-        vocabularies: Mapping[str, Vocabulary],
+        vocabularies: Mapping[str, IdIndex],
         *,
-        scalings: Mapping[str, Scaling],
+        scalings: Mapping[str, Fitted],
         catalogue: Catalogue,
     ) -> None:
         self.schema = schema
         self.vocabularies = vocabularies
         self.scalings = scalings
         self.catalogue = catalogue
-        self._fields = {side: (schema.sparse(side), schema.dense(side)) for side in SIDES}
-        self._item_names = [f.name for f in schema.sparse("item")]
+        self._columns = {side: schema.columns(side) for side in SIDES}
+        self._embedded = {
+            side: tuple(zip(schema.sparse(side), self._columns[side].values(), strict=True)) for side in SIDES
+        }
+        self._dense = {side: list(enumerate(schema.dense(side))) for side in SIDES}
+        self._absent = {side: self._absent_row(side) for side in SIDES}
+        ids = [at for f, at in self._embedded["item"] if f.kind != "dense"]
+        self._item_ids = None if len(ids) == len(self._embedded["item"]) else np.r_[tuple(ids)]
+        self._history_columns = schema.history_columns()
+        self._gaps = schema.gap_columns()
+        self._history_width = max([0, *(s.stop for s in self._history_columns)]) + len(self._gaps)
         self._catalogue_index = Vocabulary(catalogue.ids)
         self._catalogue_sparse, self._catalogue_dense = self._encode_catalogue()
 
+    def embedding_rows(self) -> dict[str, int]:
+        """Rows of each embedding table by feature, padding and unknown included."""
+        buckets = {name: len(fitted) for name, fitted in self.scalings.items() if isinstance(fitted, Buckets)}
+        return {**{name: len(index) for name, index in self.vocabularies.items()}, **buckets}
+
     def encode_request(self, user: Columns, context: Columns, *, rows: int) -> Tensors:
-        """User and context features of `rows` users. A feature that is not given is UNKNOWN, or the mean if dense."""
+        """User and context features of `rows` users. One that is not given is UNKNOWN, or what `missing` says."""
         out: Tensors = {}
         for side, columns in (("user", user), ("context", context)):
-            self._add(out, side, self._sparse(side, columns, rows), self._dense(side, columns, rows))  # type: ignore[arg-type]
+            self._add(out, side, *self._side(side, columns, rows))  # type: ignore[arg-type]
         return out
 
     def encode_items(self, columns: Columns) -> Tensors:
-        """Candidates. Features that are not given come from the catalogue by item id, else UNKNOWN or the mean."""
+        """Candidates. Features that are not given come from the catalogue by item id, else as in `encode_request`."""
         item = self.schema.keys.item
         ids = as_ids(columns[item], feature=item)
         columns = {**columns, item: ids}
-        sparse_fields, dense_fields = self._fields["item"]
         if all(feature.name in columns for feature in self.schema.item):
-            sparse, dense = self._sparse("item", columns, len(ids)), self._dense("item", columns, len(ids))
+            sparse, dense = self._side("item", columns, len(ids))
         else:
             at = self._catalogue_index.lookup(ids)  # row 1 of the encoded catalogue: an item nobody told us about
             sparse, dense = self._catalogue_sparse[at], self._catalogue_dense[at]
-            self._fill(sparse, sparse_fields, columns)
-            self._fill_dense(dense, dense_fields, columns)
+            self._fill("item", columns, sparse, dense)
         out: Tensors = {}
         self._add(out, "item", sparse, dense)
         return out
 
     def encode_behaviors(self, behaviors: Behaviors) -> Ids:
-        """Behaviors as indices [T, F], one column per `schema.behavior`, F = 0 columns if there are none."""
-        out = np.empty((len(behaviors), len(self.schema.behavior)), dtype=np.int64)
-        for i, sequence in enumerate(self.schema.behavior):
-            out[:, i] = self._behavior_column(sequence.shares, behaviors)
+        """Behaviors as indices [T, F]: the fields of `schema.behavior` side by side, without the gaps."""
+        out = np.empty((len(behaviors), self._history_width - len(self._gaps)), dtype=np.int64)
+        for sequence, at in zip(self.schema.behavior, self._history_columns, strict=True):
+            out[:, at] = self._behavior_columns(sequence.shares, behaviors)
         return out
 
-    def encode_history(self, behaviors: Sequence[Behaviors]) -> Tensors:
-        """One history per user, newest `max_history` kept, padded at the end to the longest of them."""
+    def encode_ragged(self, behaviors: Behaviors, lengths: Ids, *, now_ms: Ids | None = None) -> tuple[Ids, Ids]:
+        """Histories of U users end to end as indices [T, F], gaps included, and what is left of `lengths` after a cut.
+
+        `now_ms` [U] is the time of each user's request; without it the gaps to the request are UNKNOWN.
+        """
+        times = self.schema.times
+        if times is None:
+            return self.encode_behaviors(behaviors), lengths
+        if times.cut_s:
+            kept = kept_after_cut(behaviors["time"], lengths, cut_ms=times.cut_s * 1000)
+            before = np.concatenate([[0], np.cumsum(lengths)])
+            lengths = np.diff(np.concatenate([[0], np.cumsum(kept)])[before])
+            behaviors = behaviors[kept]
+        out = np.empty((len(behaviors), self._history_width), dtype=np.int64)
+        out[:, : self._history_width - len(self._gaps)] = self.encode_behaviors(behaviors)
+        for gap, at in self._gaps.items():
+            out[:, at] = gap_index(behaviors["time"], lengths, gap=gap, now=now_ms)
+        return out, lengths
+
+    def encode_history(self, behaviors: Sequence[Behaviors], *, now_ms: Ids | None = None) -> Tensors:
+        """One history per user, newest `max_history` kept, padded at the end to the longest; see `encode_ragged`."""
         kept = [b[-self.schema.max_history :] for b in behaviors]
         lengths = np.array([len(b) for b in kept], dtype=np.int64)
-        flat = self.encode_behaviors(np.concatenate(kept) if len(kept) != 1 else kept[0])
+        flat, lengths = self.encode_ragged(np.concatenate(kept) if len(kept) != 1 else kept[0], lengths, now_ms=now_ms)
         return pad_history(flat, lengths)
 
     def item_index(self, encoded: Tensors) -> Ids:
         """[N] the candidates' index in the vocabulary of items."""
-        at = self._item_names.index(self.schema.keys.item)
+        at = self._columns["item"][self.schema.keys.item].start
         return np.asarray(encoded["item_sparse"][:, at], dtype=np.int64)
+
+    def user_index(self, encoded: Tensors) -> Ids | None:
+        """[U] the users' index in the vocabulary of users; None where user ids are no feature."""
+        at = self._columns["user"].get(self.schema.keys.user)
+        return None if at is None else np.asarray(encoded["user_sparse"][:, at.start], dtype=np.int64)
 
     def unknown_items(self, encoded: Tensors) -> NDArray[np.bool_]:
         """[N] true where the candidate's item id was never seen in training."""
         return np.equal(self.item_index(encoded), UNKNOWN)
 
     def unknown_features(self, encoded: Tensors) -> NDArray[np.bool_]:
-        """[N] true where any sparse feature of the candidate was never seen in training."""
-        return np.asarray((encoded["item_sparse"] == UNKNOWN).any(axis=1))
+        """[N] true where any id of the candidate was never seen in training."""
+        sparse = encoded["item_sparse"]
+        ids = sparse if self._item_ids is None else sparse[:, self._item_ids]
+        return np.asarray((ids == UNKNOWN).any(axis=1))
 
     def _add(self, out: Tensors, side: Side, sparse: Ids, dense: NDArray[np.float32]) -> None:
-        if self._fields[side][0]:
+        if self._embedded[side]:
             out[f"{side}_sparse"] = sparse
-        if self._fields[side][1]:
+        if self._dense[side]:
             out[f"{side}_dense"] = dense
 
-    def _sparse(self, side: Side, columns: Columns, rows: int) -> Ids:
-        features = self._fields[side][0]
-        out = np.full((rows, len(features)), UNKNOWN, dtype=np.int64)
-        self._fill(out, features, columns)
-        return out
+    def _absent_row(self, side: Side) -> tuple[Ids, NDArray[np.float32]]:
+        """Both tensors' row of a side of which nothing is given: one UNKNOWN per feature, and `absent_value`s."""
+        sparse = np.full(sum(f.places for f, _ in self._embedded[side]), PADDING, dtype=np.int64)
+        for feature, at in self._embedded[side]:
+            sparse[at.start] = self._absent_value(feature) if feature.kind == "dense" else UNKNOWN
+        dense = [self._absent_value(feature) for _, feature in self._dense[side]]
+        return sparse, np.array(dense, dtype=np.float32)
 
-    def _dense(self, side: Side, columns: Columns, rows: int) -> NDArray[np.float32]:
-        features = self._fields[side][1]
-        out = np.zeros((rows, len(features)), dtype=np.float32)
-        self._fill_dense(out, features, columns)
-        return out
+    def _absent_value(self, feature: Feature) -> float:
+        return absent_value(feature, self.scalings[feature.name])
 
-    def _fill(self, out: Ids, features: Sequence[Feature], columns: Columns) -> None:
-        for i, feature in enumerate(features):
+    def _side(self, side: Side, columns: Columns, rows: int) -> tuple[Ids, NDArray[np.float32]]:
+        sparse, dense = self._absent[side]
+        sparse, dense = np.tile(sparse, (rows, 1)), np.tile(dense, (rows, 1))
+        self._fill(side, columns, sparse, dense)
+        return sparse, dense
+
+    def _fill(self, side: Side, columns: Columns, sparse: Ids, dense: NDArray[np.float32]) -> None:
+        for feature, at in self._embedded[side]:
             if feature.name in columns:
-                out[:, i] = self._lookup(feature, columns[feature.name])
-
-    def _fill_dense(self, out: NDArray[np.float32], features: Sequence[Feature], columns: Columns) -> None:
-        for i, feature in enumerate(features):
+                sparse[:, at] = self._lookup(feature, columns[feature.name])
+        for i, feature in self._dense[side]:
             if feature.name in columns:
-                out[:, i] = self._scale(feature, columns[feature.name])
+                dense[:, i] = self._scaled(feature, columns[feature.name])
 
     def _lookup(self, feature: Feature, values: object) -> Ids:
-        vocabulary = self.vocabularies[feature.name]
-        if feature.dtype == "str":
-            return vocabulary.lookup(as_texts(values, feature=feature.name))
-        return vocabulary.lookup(as_ids(values, feature=feature.name))
+        """[N, places] indices of one feature's values."""
+        match feature.kind:
+            case "multi":
+                lists = as_lists(values, feature=feature.name)
+                return padded(self._ids(feature, lists.values), lists.lengths, width=feature.max_values)
+            case "dense":
+                return self._scaled(feature, values)[:, None].astype(np.int64)
+            case _:
+                return self._ids(feature, values)[:, None]
 
-    def _scale(self, feature: Feature, values: object) -> NDArray[np.float32]:
-        numbers = as_numbers(values, feature=feature.name)
-        scaling = self.scalings[feature.name]
-        with np.errstate(over="ignore"):  # what overflows becomes infinite and is clipped as any outlier is
-            scaled: NDArray[np.float64] = np.clip((numbers - scaling.mean) / scaling.std, -_DENSE_CLIP, _DENSE_CLIP)
-        return scaled.astype(np.float32)
+    def _ids(self, feature: Feature, values: object) -> Ids:
+        read = as_texts if feature.dtype == "str" else as_ids
+        return self.vocabularies[feature.name].lookup(read(values, feature=feature.name))
 
-    def _behavior_column(self, shares: str, behaviors: Behaviors) -> Ids:
+    def _scaled(self, feature: Feature, values: object) -> NDArray[np.float64] | Ids:
+        scaled = self.scalings[feature.name].apply(as_numbers(values, feature=feature.name))
+        known = given(values)
+        return scaled if known is None else np.where(known, scaled, self._absent_value(feature))
+
+    def _behavior_columns(self, shares: str, behaviors: Behaviors) -> Ids:
+        """[T, places] indices of the item feature `shares` of each behavior."""
         keys = self.schema.keys
         items = np.ascontiguousarray(behaviors["item"])
         if shares == keys.item:
-            return self.vocabularies[shares].lookup(items)
-        given = np.ascontiguousarray(behaviors["category"])
-        if shares == keys.category and (given != NOT_GIVEN).all():
-            return self.vocabularies[shares].lookup(given)
-        known: Ids = self._catalogue_sparse[self._catalogue_index.lookup(items), self._item_names.index(shares)]
+            return self.vocabularies[shares].lookup(items)[:, None]
+        category = np.ascontiguousarray(behaviors["category"])
+        if shares == keys.category and (category != NOT_GIVEN).all():
+            return self.vocabularies[shares].lookup(category)[:, None]
+        known: Ids = self._catalogue_sparse[self._catalogue_index.lookup(items), self._columns["item"][shares]]
         if shares != keys.category:
             return known
-        return np.where(given == NOT_GIVEN, known, self.vocabularies[shares].lookup(given))
+        return np.where(category[:, None] == NOT_GIVEN, known, self.vocabularies[shares].lookup(category)[:, None])
 
     def _encode_catalogue(self) -> tuple[Ids, NDArray[np.float32]]:
         """Encoded item features by catalogue index; rows 0 and 1 are an item nobody told us about."""
         rows = len(self.catalogue.ids)
-        columns = {**self.catalogue.columns, self.schema.keys.item: self.catalogue.ids}
-        sparse = np.full((rows + FIRST_ID, len(self._item_names)), UNKNOWN, dtype=np.int64)
-        dense = np.zeros((rows + FIRST_ID, len(self.schema.dense("item"))), dtype=np.float32)
-        sparse[FIRST_ID:] = self._sparse("item", columns, rows)
-        dense[FIRST_ID:] = self._dense("item", columns, rows)
+        numbers = {f.name for f in self.schema.item if f.kind == "dense"}
+        columns = {n: np.ma.masked_invalid(c) if n in numbers else c for n, c in self.catalogue.columns.items()}  # type: ignore[arg-type]  # numbers are no lists
+        sparse, dense = self._side("item", {}, rows + FIRST_ID)
+        self._fill("item", {**columns, self.schema.keys.item: self.catalogue.ids}, sparse[FIRST_ID:], dense[FIRST_ID:])
         return sparse, dense
+
+
+def padded(flat: Ids, lengths: Ids, *, width: int) -> Ids:
+    """Lists end to end as rows [N, width]: the first `width` of each, padded at the end."""
+    out = np.full((len(lengths), width), PADDING, dtype=np.int64)
+    if not len(lengths) or int(lengths.max()) <= width:
+        out[np.arange(width) < lengths[:, None]] = flat
+        return out
+    place = np.arange(len(flat)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+    row = np.repeat(np.arange(len(lengths)), lengths)
+    fits = place < width
+    out[row[fits], place[fits]] = flat[fits]
+    return out
 
 
 def pad_history(flat: Ids, lengths: Ids) -> Tensors:
@@ -187,61 +239,3 @@ def pad_history(flat: Ids, lengths: Ids) -> Tensors:
     history = np.full((len(lengths), width, flat.shape[1]), PADDING, dtype=np.int64)
     history[np.arange(width) < lengths[:, None]] = flat
     return {"history": history, "history_len": lengths}
-
-
-def as_ids(values: object, *, feature: str) -> Ids:
-    """Raw ids as int64. Raises EncodeError for anything but integers in [0, 2^63)."""
-    array = _column(values)
-    if array.dtype.kind == "u" and array.size and int(array.max()) < 2**63:
-        array = array.astype(np.int64)
-    if array.size and (array.dtype.kind != "i" or _holds(values, bool) or int(array.min()) < 0):
-        raise EncodeError(feature=feature, found=_first(values, _is_id), allowed="integers from 0 to 2^63 - 1")
-    return array.astype(np.int64, copy=False)
-
-
-def as_texts(values: object, *, feature: str) -> Sequence[str]:
-    """Raw text ids. Raises EncodeError for anything but strings."""
-    texts: list[str] = list(values)  # type: ignore[call-overload]  # any iterable; what is in it is checked next
-    if not all(isinstance(text, str) for text in texts):
-        raise EncodeError(feature=feature, found=_first(texts, lambda v: isinstance(v, str)), allowed="strings")
-    return texts
-
-
-def as_numbers(values: object, *, feature: str) -> NDArray[np.float64]:
-    """Raw dense values. Raises EncodeError for anything but finite numbers."""
-    array = _column(values)
-    if array.size and (array.dtype.kind not in "iuf" or _holds(values, bool) or not np.isfinite(array).all()):
-        raise EncodeError(feature=feature, found=_first(values, _is_number), allowed="finite numbers")
-    return array.astype(np.float64, copy=False)
-
-
-def _column(values: object) -> NDArray[np.generic]:
-    """A one-dimensional array; of dtype object, which no feature takes, if the values are lists themselves."""
-    try:
-        array = np.asarray(values)
-    except ValueError:  # lists of different lengths
-        return np.empty(1, dtype=np.object_)
-    return array if array.ndim == 1 else np.empty(1, dtype=np.object_)
-
-
-def _holds(values: object, kind: type) -> bool:
-    """Whether a list hides a value of `kind`: numpy turns [1, True] into two integers."""
-    return isinstance(values, list | tuple) and kind in set(map(type, values))
-
-
-def _is_id(value: object) -> bool:
-    return isinstance(value, int | np.integer) and not isinstance(value, bool) and 0 <= int(value) < 2**63
-
-
-def _is_number(value: object) -> bool:
-    if isinstance(value, bool) or not isinstance(value, int | float | np.integer | np.floating):
-        return False
-    return bool(-1e308 < value < 1e308)  # also false for NaN, and for an integer that no float can hold
-
-
-def _first(values: object, good: object) -> object:
-    """The first value at fault, for the message; shortened, because it may be anything."""
-    for value in values if isinstance(values, list | tuple | np.ndarray) else [values]:
-        if not good(value):  # type: ignore[operator]  # a predicate of this module
-            return value if len(repr(value)) <= 80 else repr(value)[:77] + "..."
-    return "a mix of types"

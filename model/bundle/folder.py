@@ -17,12 +17,14 @@ from zipfile import BadZipFile
 import numpy as np
 from numpy.typing import NDArray
 
-from model.bundle.encode import Catalogue, Encoder, Scaling, Tensors
+from model.bundle.dense import Fitted, fitted_from_array
+from model.bundle.encode import Catalogue, Encoder, Tensors
 from model.bundle.errors import BundleError
 from model.bundle.manifest import MANIFEST, Manifest, manifest_from_bytes
 from model.bundle.pointers import STABLE, read_pointer
-from model.bundle.schema import Schema
-from model.bundle.vocabulary import Vocabulary
+from model.bundle.raw import Lists
+from model.bundle.schema import SIDES, Feature, Schema
+from model.bundle.vocabulary import Hashed, IdIndex, Vocabulary
 
 GOLDEN = "golden.npz"
 PRIOR = "vocab/prior_ctr.npy"
@@ -87,10 +89,19 @@ def read_bundle(path: Path) -> Bundle:
 
 def encoder_files(encoder: Encoder) -> dict[str, bytes]:
     """The files under vocab/ from which `read_bundle` builds the same encoder again."""
-    catalogue = {f"column.{name}": column for name, column in encoder.catalogue.columns.items()}
-    scalings = {name: np.array([s.mean, s.std]) for name, s in encoder.scalings.items()}
-    files = {_vocabulary_path(name): to_npy(v.keys) for name, v in encoder.vocabularies.items()}
-    return {**files, CATALOGUE: to_npz({"ids": encoder.catalogue.ids, **catalogue}), SCALINGS: to_npz(scalings)}
+    scalings = {name: fitted.to_array() for name, fitted in encoder.scalings.items()}
+    listed = {name: index for name, index in encoder.vocabularies.items() if isinstance(index, Vocabulary)}
+    files = {_vocabulary_path(name): to_npy(vocabulary.keys) for name, vocabulary in listed.items()}
+    return {**files, CATALOGUE: to_npz(_catalogue_arrays(encoder.catalogue)), SCALINGS: to_npz(scalings)}
+
+
+def _catalogue_arrays(catalogue: Catalogue) -> dict[str, NDArray[np.generic]]:
+    """`ids`, `column.<feature>` for every other feature, and for lists `lengths.<feature>` beside their values."""
+    out: dict[str, NDArray[np.generic]] = {"ids": catalogue.ids}
+    for name, column in catalogue.columns.items():
+        out[f"column.{name}"] = np.asarray(column.values) if isinstance(column, Lists) else column
+        out |= {f"lengths.{name}": column.lengths} if isinstance(column, Lists) else {}
+    return out
 
 
 def resolve(path: Path) -> Path:
@@ -121,20 +132,40 @@ def to_npz(arrays: Mapping[str, NDArray[np.generic]]) -> bytes:
 
 def read_encoder(schema: Schema, files: Mapping[str, bytes]) -> Encoder:
     """The encoder that `encoder_files` wrote. Raises BundleError naming the file at fault."""
-    names = [f.name for side in ("user", "item", "context") for f in schema.sparse(side)]
-    vocabularies = {name: _read_vocabulary(files, _vocabulary_path(name)) for name in names}
-    scalings = {n: Scaling(mean=float(v[0]), std=float(v[1])) for n, v in read_npz(files, SCALINGS).items()}
+    features = [f for side in SIDES for f in schema.features(side)]
+    vocabularies = {f.name: _read_index(files, f) for f in features if f.kind != "dense"}
+    stored = read_npz(files, SCALINGS)
+    scalings = {f.name: _read_fitted(stored, f) for f in features if f.kind == "dense"}
+    return Encoder(schema, vocabularies, scalings=scalings, catalogue=_read_catalogue(files))
+
+
+def _read_catalogue(files: Mapping[str, bytes]) -> Catalogue:
     stored = read_npz(files, CATALOGUE)
     if "ids" not in stored:
         raise BundleError(CATALOGUE, "has no item ids")
-    columns = {name.removeprefix("column."): column for name, column in stored.items() if name != "ids"}
-    catalogue = Catalogue(ids=stored["ids"].astype(np.int64, copy=False), columns=columns)
-    return Encoder(schema, vocabularies, scalings=scalings, catalogue=catalogue)
+    columns: dict[str, NDArray[np.generic] | Lists] = {}
+    for key, column in stored.items():
+        part, _, name = key.partition(".")
+        if part == "column":
+            lengths = stored.get(f"lengths.{name}")
+            columns[name] = column if lengths is None else Lists(values=column, lengths=lengths.astype(np.int64))  # type: ignore[arg-type]  # ids or texts
+    return Catalogue(ids=stored["ids"].astype(np.int64, copy=False), columns=columns)
 
 
-def _read_vocabulary(files: Mapping[str, bytes], name: str) -> Vocabulary:
-    keys = _array(files, name)
+def _read_index(files: Mapping[str, bytes], feature: Feature) -> IdIndex:
+    if feature.hash_buckets:
+        return Hashed(feature.hash_buckets)
+    keys = _array(files, _vocabulary_path(feature.name))
     return Vocabulary(keys.astype(np.str_) if keys.dtype.kind == "U" else keys.astype(np.int64))
+
+
+def _read_fitted(stored: Tensors, feature: Feature) -> Fitted:
+    if feature.name not in stored:
+        raise BundleError(SCALINGS, f"has no {feature.name}")
+    try:
+        return fitted_from_array(feature, stored[feature.name])
+    except (ValueError, TypeError) as error:
+        raise BundleError(SCALINGS, f"{feature.name} is not what {feature.transform} needs: {error}") from error
 
 
 def _vocabulary_path(name: str) -> str:

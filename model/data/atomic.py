@@ -9,7 +9,7 @@ import polars as pl
 
 from model.bundle.errors import ConfigError
 from model.bundle.schema import Schema
-from model.data.interactions import GENRES, Interactions, asked_beyond, field_types, first_genre
+from model.data.interactions import GENRES, Interactions, asked_beyond, field_types, first_genre, split_lists
 from model.data.lines import FieldTypes, read_lines, split_fields
 
 _TYPES = ("token", "token_seq", "float", "float_seq")
@@ -21,7 +21,8 @@ def read_atomic(folder: Path, schema: Schema) -> Interactions:
     """The folder's one `.inter` file, with the `.item` and `.user` files beside it where the schema asks for them.
 
     The category is the first word of the field `class` or `genre` that is a genre MovieLens publishes
-    (`interactions.GENRES`). Ids must be integers. Raises ConfigError naming file and line.
+    (`interactions.GENRES`). Ids must be integers; the values of a list are separated by spaces. Raises
+    ConfigError naming file and line.
     """
     keys = schema.keys
     inter = _find(folder)
@@ -30,11 +31,14 @@ def read_atomic(folder: Path, schema: Schema) -> Interactions:
     types: FieldTypes = {**field_types(schema.context), keys.user: user_types[keys.user], keys.item: pl.Int64}
     types |= {"rating": pl.Float64, keys.timestamp: pl.Float64}
     ratings = _read(inter, renamed, types).with_columns(pl.col(keys.timestamp).cast(pl.Int64))
+    ratings = split_lists(ratings, schema.context, separator=" ", path=inter)
     items, users = ratings.select(keys.item).unique().sort(keys.item), None
     if asked_beyond(keys.item, schema.item):
-        items = _items(inter.with_suffix(".item"), schema)
+        path = inter.with_suffix(".item")
+        items = split_lists(_items(path, schema), schema.item, separator=" ", path=path)
     if asked_beyond(keys.user, schema.user):
-        users = _read(inter.with_suffix(".user"), {_USER: keys.user}, user_types)
+        path = inter.with_suffix(".user")
+        users = split_lists(_read(path, {_USER: keys.user}, user_types), schema.user, separator=" ", path=path)
     return Interactions(ratings=ratings, items=items, users=users)
 
 

@@ -3,21 +3,23 @@
 N rows, B rows of a batch, T behaviors of all rows end to end, L the longest history of a batch, F fields of a behavior.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
 from model.bundle.encode import Columns, Encoder, Tensors, pad_history
-from model.bundle.records import make_behaviors
-from model.bundle.schema import Side
+from model.bundle.records import Behaviors, make_behaviors
+from model.bundle.schema import Schema, Side
 from model.bundle.vocabulary import Ids
-from model.data.columns import history_columns
+from model.data.columns import history_columns, raw_column
 from model.data.ragged import slices, to_flat
 
 _SIDES: tuple[Side, ...] = ("user", "context", "item")
+_MS = 1000  # of a second: the log counts in seconds, stores and requests in milliseconds
 _CHUNK = 1 << 20  # behaviors encoded at a time: their records are wide, and all at once would be most of the memory
 _POOL_BATCHES = 50  # rows are sorted by length inside pools of this many batches: little padding, still random
 
@@ -101,9 +103,7 @@ def _sorted_in_pools(order: Ids, lengths: Ids, *, pool: int) -> Ids:
 
 
 def _columns(frame: pl.DataFrame, encoder: Encoder, side: Side) -> Columns:
-    """Raw values by feature name, as a request would carry them: text as a list, everything else as an array."""
-    names = [feature.name for feature in encoder.schema.features(side)]
-    return {n: frame[n].to_list() if frame[n].dtype == pl.String else frame[n].to_numpy() for n in names}
+    return {f.name: raw_column(frame[f.name]) for f in encoder.schema.features(side)}
 
 
 def _history(frame: pl.DataFrame, encoder: Encoder) -> tuple[Ids, Ids]:
@@ -112,15 +112,34 @@ def _history(frame: pl.DataFrame, encoder: Encoder) -> tuple[Ids, Ids]:
     columns = history_columns(schema)
     if not columns:
         return np.empty((0, 0), dtype=np.int64), np.zeros(len(frame), dtype=np.int64)
+    if schema.times is not None:
+        columns = {**columns, schema.keys.timestamp: schema.times.column}
     flat = {key: to_flat(frame[column].list.tail(schema.max_history)) for key, column in columns.items()}
-    items, lengths = flat[schema.keys.item]
-    categories = flat.get(schema.keys.category or "")
-    encoded = np.empty((len(items), len(schema.behavior)), dtype=np.int64)
-    for start in range(0, len(items), _CHUNK):
-        part = slice(start, start + _CHUNK)
-        category = None if categories is None else categories[0][part].to_numpy()
-        encoded[part] = encoder.encode_behaviors(make_behaviors(items[part].to_numpy(), category=category))
-    return encoded, lengths
+    lengths = flat[schema.keys.item][1]
+    now_ms = frame[schema.keys.timestamp].to_numpy() * _MS
+    before = np.concatenate([[0], np.cumsum(lengths)])
+    encoded, kept = [], []
+    for rows in _row_slices(before):
+        part = slice(before[rows.start], before[rows.stop])
+        behaviors = _behaviors({key: values[part].to_numpy() for key, (values, _) in flat.items()}, schema)
+        few, left = encoder.encode_ragged(behaviors, lengths[rows], now_ms=now_ms[rows])
+        encoded.append(few)
+        kept.append(left)
+    return np.concatenate(encoded), np.concatenate(kept)
+
+
+def _row_slices(before: Ids) -> list[slice]:
+    """Runs of rows with about `_CHUNK` behaviors each, at least one run; row i has behaviors from before[i] on."""
+    rows = len(before) - 1
+    edges = np.unique([0, *np.searchsorted(before, np.arange(0, before[-1], _CHUNK)), rows])
+    return [slice(start, stop) for start, stop in pairwise(edges.tolist())] or [slice(0, rows)]
+
+
+def _behaviors(told: Mapping[str, Ids], schema: Schema) -> Behaviors:
+    keys = schema.keys
+    times = told.get(keys.timestamp)
+    category = told.get(keys.category or "")
+    return make_behaviors(told[keys.item], category=category, time=None if times is None else times * _MS)
 
 
 def _groups(users: pl.Series) -> Ids:

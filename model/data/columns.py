@@ -3,14 +3,16 @@
 from collections.abc import Mapping
 from typing import Literal
 
+import numpy as np
 import polars as pl
 
 from model.bundle.errors import ConfigError
+from model.bundle.raw import Lists
 from model.bundle.records import NOT_GIVEN
 from model.bundle.schema import Feature, Schema
 from model.data.ragged import to_flat
 
-Kind = Literal["id", "text", "number", "user", "category", "label", "time", "ids"]
+Kind = Literal["id", "text", "number", "user", "category", "label", "time", "ids", "texts"]
 
 BAYES_PCTR = "bayes_pctr"  # a synthetic log's true click probability, kept beside the schema's columns
 
@@ -23,6 +25,7 @@ _ALLOWED: Mapping[Kind, str] = {
     "label": "0 or 1",
     "time": "seconds below 2^53",
     "ids": "lists of integers from 0 to 2^63 - 1",
+    "texts": "lists of strings",
 }
 _TYPES: Mapping[Kind, type[pl.DataType]] = {
     "id": pl.Int64,
@@ -40,7 +43,8 @@ def impression_columns(schema: Schema) -> dict[str, Kind]:
     for side in ("user", "item", "context"):
         columns |= {f.name: _kind(f) for f in schema.features(side)}
     columns |= {schema.keys.label: "label", schema.keys.timestamp: "time"}
-    return columns | {column: "ids" for column in history_columns(schema).values()}
+    columns |= {column: "ids" for column in history_columns(schema).values()}
+    return columns if schema.times is None else {**columns, schema.times.column: "ids"}
 
 
 def item_columns(schema: Schema) -> dict[str, Kind]:
@@ -90,7 +94,8 @@ def checked_impressions(frame: pl.DataFrame, schema: Schema, *, file: str) -> pl
     if BAYES_PCTR in frame.columns:
         columns[BAYES_PCTR] = "number"
     frame = checked(frame, columns, file=file)
-    lists = [frame[column] for column in history_columns(schema).values()]
+    times = [] if schema.times is None else [schema.times.column]
+    lists = [frame[column] for column in (*history_columns(schema).values(), *times)]
     for other in lists[1:]:
         differ = int((other.list.len() != lists[0].list.len()).sum())
         if differ:
@@ -108,18 +113,32 @@ def checked_items(frame: pl.DataFrame, schema: Schema, *, file: str) -> pl.DataF
     return frame.sort(item)
 
 
+def raw_column(values: pl.Series) -> object:
+    """A checked column as a request would carry it: text as a list, numbers with those that are missing masked."""
+    if isinstance(values.dtype, pl.List):
+        flat, lengths = to_flat(values)
+        return Lists(values=flat.to_list() if flat.dtype == pl.String else flat.to_numpy(), lengths=lengths)
+    if values.dtype == pl.String:
+        return values.to_list()
+    if values.null_count():
+        return np.ma.masked_array(values.fill_null(0).to_numpy(), mask=values.is_null().to_numpy())
+    return values.to_numpy()
+
+
 def _kind(feature: Feature) -> Kind:
     if feature.kind == "dense":
         return "number"
+    if feature.kind == "multi":
+        return "texts" if feature.dtype == "str" else "ids"
     return "text" if feature.dtype == "str" else "id"
 
 
 def _fault(values: pl.Series, kind: Kind) -> str | None:
     """What is wrong with the column, None if nothing is."""
-    if values.null_count():
+    if values.null_count() and kind != "number":
         return f"{values.null_count()} missing values"
-    if kind == "ids":
-        return _list_fault(values)
+    if kind in ("ids", "texts"):
+        return _list_fault(values, kind)
     if kind == "text" or (kind == "user" and values.dtype == pl.String):
         return None if values.dtype == pl.String else str(values.dtype)
     if kind in ("id", "user", "category"):
@@ -129,13 +148,15 @@ def _fault(values: pl.Series, kind: Kind) -> str | None:
     return _range_fault(values, kind)
 
 
-def _list_fault(values: pl.Series) -> str | None:
+def _list_fault(values: pl.Series, kind: Kind) -> str | None:
     if not isinstance(values.dtype, pl.List):
         return str(values.dtype)
     flat, _ = to_flat(values)
     if flat.null_count():
         return f"{flat.null_count()} missing values inside its lists"
-    fault = _id_fault(flat) if len(flat) or values.dtype.inner != pl.Null else None
+    if not len(flat) and values.dtype.inner == pl.Null:
+        return None
+    fault = _id_fault(flat) if kind == "ids" else None if flat.dtype == pl.String else str(flat.dtype)
     return f"a list of {fault}" if fault else None
 
 
@@ -157,12 +178,12 @@ def _range_fault(values: pl.Series, kind: Kind) -> str | None:
             good = numbers.abs() < 2**53  # exact as a float, and in ms still an int64; false for NaN
         case _:
             good = numbers.is_finite()
-    return None if good.all() else str(values.filter(~good)[0])
+    return None if good.fill_null(True).all() else str(values.filter(~good)[0])
 
 
 def _cast(values: pl.Series, kind: Kind) -> pl.Series:
-    if kind == "ids":
-        return values.cast(pl.List(pl.Int64))
+    if kind in ("ids", "texts"):
+        return values.cast(pl.List(pl.Int64 if kind == "ids" else pl.String))
     if kind == "user":
         return values if values.dtype == pl.String else values.cast(pl.Int64)
     return values.cast(_TYPES[kind])

@@ -26,7 +26,8 @@ def gather_items(rows: pl.DataFrame, schema: Schema) -> pl.DataFrame:
 def gather_behaviors(rows: pl.DataFrame, items: pl.DataFrame, schema: Schema) -> pl.DataFrame:
     """Every behavior that the impressions tell of: the clicks, and the history of each user's first impression.
 
-    The file has no time for the latter; they get the seconds just before that impression, which keeps their order.
+    Where the file has no times for the latter, they get the seconds just before that impression, which keeps their
+    order.
     """
     keys, names = schema.keys, list(behavior_columns(schema))
     clicks = rows.filter(pl.col(keys.label) == 1).select(names)
@@ -37,7 +38,8 @@ def gather_behaviors(rows: pl.DataFrame, items: pl.DataFrame, schema: Schema) ->
     if keys.category is not None and keys.category not in past.columns:
         past = past.join(items.select(keys.item, keys.category), on=keys.item, how="left", maintain_order="left")
         past = past.with_columns(pl.col(keys.category).fill_null(NOT_GIVEN))
-    past = past.with_columns(pl.col(keys.timestamp) - pl.col("age"))
+    then = pl.col("time") if schema.times else pl.col(keys.timestamp) - pl.col("age")
+    past = past.with_columns(then.alias(keys.timestamp))
     return pl.concat([past.select(names), clicks]).sort(keys.user, keys.timestamp, maintain_order=True)
 
 
@@ -50,9 +52,11 @@ def _newest(values: pl.DataFrame, schema: Schema) -> pl.DataFrame:
 
 def _past(rows: pl.DataFrame, schema: Schema) -> pl.DataFrame:
     """The behaviors inside the rows' histories: item, category if told, the row's user and time, and how many
-    places before the end of the history (`age`, the newest is 1)."""
+    places before the end of the history (`age`, the newest is 1); its own time (`time`) where the schema has one."""
     columns = history_columns(schema)
     flat = {key: to_flat(rows[column])[0].alias(key) for key, column in columns.items()}
+    if schema.times is not None:
+        flat["time"] = to_flat(rows[schema.times.column])[0].alias("time")
     lengths = rows[columns[schema.keys.item]].list.len().to_numpy().astype(np.int64)
     owners = np.repeat(np.arange(len(rows)), lengths)
     age = np.repeat(np.cumsum(lengths), lengths) - np.arange(len(owners))

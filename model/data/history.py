@@ -21,14 +21,15 @@ def impressions(ratings: pl.DataFrame, schema: Schema, *, positive_rating: float
 
     `ratings` has the columns user, item, category (if the schema has one), rating and timestamp. The label says whether
     the rating is at least `positive_rating`; the list columns hold the user's earlier positive items, oldest first,
-    the newest `schema.max_history` of them.
+    the newest `schema.max_history` of them, and their times where the schema asks for them.
     """
     keys = schema.keys
     rows = ratings.with_row_index(_ORDER).sort(keys.user, keys.timestamp, _ORDER)
     clicked = (rows["rating"] >= positive_rating).to_numpy()
     starts, lengths = _spans(_changes(rows[keys.user]), _changes(rows[keys.timestamp]), clicked, schema.max_history)
     taken = np.flatnonzero(clicked)[slices(starts, lengths)]
-    lists = [to_lists(rows[key][taken], lengths).alias(column) for key, column in history_columns(schema).items()]
+    told = history_columns(schema) | ({keys.timestamp: schema.times.column} if schema.times else {})
+    lists = [to_lists(rows[key][taken], lengths).alias(column) for key, column in told.items()]
     labelled = rows.with_columns(pl.Series(keys.label, clicked).cast(pl.Int8), *lists)
     return labelled.sort(keys.timestamp, _ORDER).drop(_ORDER, "rating")
 

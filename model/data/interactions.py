@@ -1,9 +1,12 @@
 """What the rating logs have in common: who rated what, when and how, about which items, by whom; and their genres."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import polars as pl
+from polars.exceptions import PolarsError
 
+from model.bundle.errors import ConfigError
 from model.bundle.schema import Feature
 from model.data.lines import FieldTypes
 
@@ -53,8 +56,29 @@ def first_genre(genres: pl.Expr) -> pl.Expr:
 
 
 def field_types(features: tuple[Feature, ...]) -> FieldTypes:
-    """Feature name -> the type in which a text file's field of that name is to be read."""
-    return {f.name: pl.Float64 if f.kind == "dense" else pl.String if f.dtype == "str" else pl.Int64 for f in features}
+    """Feature name -> the type in which a text file's field of that name is to be read; lists as text."""
+    return {f.name: pl.Float64 if f.kind == "dense" else _id_type(f) for f in features}
+
+
+def split_lists(frame: pl.DataFrame, features: tuple[Feature, ...], *, separator: str, path: Path) -> pl.DataFrame:
+    """`frame` with the text of every multi-valued feature split at `separator`; an empty text is an empty list.
+
+    Raises ConfigError naming `path` and the feature if its values are no integers although they have to be.
+    """
+    for feature in (f for f in features if f.kind == "multi" and f.name in frame.columns):
+        lists = pl.col(feature.name)
+        if frame[feature.name].dtype == pl.String:
+            lists = lists.str.split(separator).list.eval(pl.element().filter(pl.element() != ""))
+        try:
+            frame = frame.with_columns(lists.cast(pl.List(pl.String if feature.dtype == "str" else pl.Int64)))
+        except PolarsError as error:
+            allowed = f"integers separated by {separator!r}"
+            raise ConfigError(file=str(path), key=feature.name, found=str(error)[:80], allowed=allowed) from error
+    return frame
+
+
+def _id_type(feature: Feature) -> type[pl.DataType]:
+    return pl.String if feature.kind == "multi" or feature.dtype == "str" else pl.Int64
 
 
 def asked_beyond(key: str, features: tuple[Feature, ...]) -> bool:

@@ -85,11 +85,12 @@ def _to_log(source: Interactions, config: DataConfig, schema: Schema, *, file: s
 
 
 def _every_item(source: Interactions, schema: Schema) -> pl.DataFrame:
-    """The catalogue of the file, and rated items that it lacks; their category is 0, "none"."""
+    """The catalogue of the file, and rated items that it lacks; their category is 0, "none", and their lists empty."""
     item, category = schema.keys.item, schema.keys.category
     rated = source.ratings.select(item).unique()
     items = pl.concat([source.items, rated.join(source.items, on=item, how="anti")], how="diagonal")
-    return items if category is None else items.with_columns(pl.col(category).fill_null(0))
+    lists = [pl.col(f.name).fill_null([]) for f in schema.item if f.kind == "multi" and f.name in items.columns]
+    return items.with_columns(*lists, *([] if category is None else [pl.col(category).fill_null(0)]))
 
 
 def _join_users(ratings: pl.DataFrame, users: pl.DataFrame, user: str, *, file: str) -> pl.DataFrame:

@@ -12,7 +12,7 @@ import polars as pl
 
 from model.bundle.errors import ConfigError
 from model.bundle.schema import Schema
-from model.data.interactions import GENRES, Interactions, asked_beyond, field_types, first_genre
+from model.data.interactions import GENRES, Interactions, asked_beyond, field_types, first_genre, split_lists
 from model.data.lines import FieldTypes, read_lines, split_fields
 
 _GENRES, _FLAGS = "genres", ("unknown", *GENRES)
@@ -54,7 +54,8 @@ _ML_100K = _Edition(
 def read_movielens(folder: Path, schema: Schema) -> Interactions:
     """The ratings, with the movies and users files where the schema asks for what is in them.
 
-    The category is the movie's first genre (`interactions.GENRES`). Raises ConfigError naming file and line.
+    The category is the movie's first genre (`interactions.GENRES`); all of them are the list `genres`. Raises
+    ConfigError naming file and line.
     """
     keys = schema.keys
     path, edition = _find(folder)
@@ -94,9 +95,12 @@ def _items(path: Path, edition: _Edition, schema: Schema) -> pl.DataFrame:
     fields: FieldTypes = {schema.keys.item: pl.Int64}
     fields |= {n: fixed.get(n, wanted.get(n, pl.String)) for n in edition.item_fields}
     frame = split_fields(read_lines(path, encoding="latin-1"), fields, separator=edition.detail_separator, path=path)
-    if schema.keys.category is None:
-        return frame
-    return frame.with_columns(first_genre(_genre_names(frame)).alias(schema.keys.category))
+    names = _genre_names(frame)
+    if schema.keys.category is not None:
+        frame = frame.with_columns(first_genre(names).alias(schema.keys.category))
+    if any(f.kind == "multi" and f.name == _GENRES for f in schema.item):
+        frame = frame.with_columns(names.alias(_GENRES))
+    return split_lists(frame, schema.item, separator="|", path=path)
 
 
 def _genre_names(frame: pl.DataFrame) -> pl.Expr:

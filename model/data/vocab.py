@@ -6,11 +6,13 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from model.bundle.encode import Catalogue, Encoder, Scaling
-from model.bundle.schema import UNKNOWN, Feature, Schema
-from model.bundle.vocabulary import Ids, Vocabulary
+from model.bundle.encode import Catalogue, Encoder
+from model.bundle.raw import Lists
+from model.bundle.schema import SIDES, UNKNOWN, Feature, Schema
+from model.bundle.vocabulary import Hashed, IdIndex, Ids, Vocabulary
 from model.data.columns import history_columns, item_columns
 from model.data.ragged import to_flat
+from model.data.scaling import fit_scaling
 from model.data.task import Log
 
 # Pseudo-impressions at the overall rate: an item needs about as many of its own before its rate counts half.
@@ -20,15 +22,17 @@ _PRIOR_STRENGTH = 20.0
 def fit_encoder(log: Log, schema: Schema) -> Encoder:
     """The encoder of a log: vocabularies and scalings from `log.train` only, the catalogue from all of `log.items`.
 
-    An id counts once per training row, and once per place in a training history where a sequence shares its feature;
-    ids with fewer than `min_count` become UNKNOWN, the others are numbered in ascending order.
+    An id counts once per training row, a value of a list once per place in it, and either once per place in a training
+    history where a sequence shares its feature; ids with fewer than `min_count` become UNKNOWN, the others are numbered
+    in ascending order. A hashed feature learns nothing. Raises ConfigError for a dense feature without any value.
     """
-    vocabularies, scalings = {}, {}
-    for side in ("user", "item", "context"):
-        for feature in schema.sparse(side):
-            vocabularies[feature.name] = _vocabulary(feature, [log.train[feature.name], *_past(feature, log, schema)])
-        for feature in schema.dense(side):
-            scalings[feature.name] = _scaling(log.train[feature.name])
+    vocabularies: dict[str, IdIndex] = {}
+    features = [feature for side in SIDES for feature in schema.features(side)]
+    for feature in (f for f in features if f.kind != "dense"):
+        hashed = feature.hash_buckets
+        seen = [] if hashed else [log.train[feature.name], *_past(feature, log, schema)]
+        vocabularies[feature.name] = Hashed(hashed) if hashed else _vocabulary(feature, seen)
+    scalings = {f.name: fit_scaling(f, log.train[f.name]) for f in features if f.kind == "dense"}
     return Encoder(schema, vocabularies, scalings=scalings, catalogue=_catalogue(log.items, schema))
 
 
@@ -71,24 +75,22 @@ def _past(feature: Feature, log: Log, schema: Schema) -> Iterable[pl.Series]:
 
 
 def _vocabulary(feature: Feature, seen: Iterable[pl.Series]) -> Vocabulary:
-    counted = pl.concat([values.alias("id") for values in seen]).to_frame().group_by("id").len()
+    flat = [to_flat(values)[0] if isinstance(values.dtype, pl.List) else values for values in seen]
+    counted = pl.concat([values.alias("id") for values in flat]).to_frame().group_by("id").len()
     kept = counted.filter(pl.col("len") >= feature.min_count)["id"].sort()
     return Vocabulary(_text_array(kept) if feature.dtype == "str" else kept.to_numpy())
 
 
-def _scaling(values: pl.Series) -> Scaling:
-    numbers = values.to_numpy()
-    # Compared by value: rounding can leave a constant column a tiny deviation, and dividing by that magnifies anything.
-    constant = numbers.min() == numbers.max()
-    return Scaling(mean=float(numbers.mean()), std=1.0 if constant else float(numbers.std()))
-
-
 def _catalogue(items: pl.DataFrame, schema: Schema) -> Catalogue:
     item = schema.keys.item
-    columns: dict[str, NDArray[np.generic]] = {
-        name: _text_array(items[name]) if kind == "text" else items[name].to_numpy()
-        for name, kind in item_columns(schema).items()
-        if name != item
-    }
+    columns = {name: _stored(items[name]) for name in item_columns(schema) if name != item}
     ids: Ids = items[item].to_numpy()
     return Catalogue(ids=ids, columns=columns)
+
+
+def _stored(values: pl.Series) -> NDArray[np.generic] | Lists:
+    """A catalogue column as a bundle keeps it: texts as an array, a number that is not known as NaN."""
+    if isinstance(values.dtype, pl.List):
+        flat, lengths = to_flat(values)
+        return Lists(values=_text_array(flat) if flat.dtype == pl.String else flat.to_numpy(), lengths=lengths)
+    return _text_array(values) if values.dtype == pl.String else values.to_numpy()

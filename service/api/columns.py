@@ -12,8 +12,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from model.bundle.encode import as_ids, as_numbers
 from model.bundle.errors import EncodeError
+from model.bundle.raw import as_ids, as_numbers
 from model.bundle.schema import Feature
 from model.bundle.vocabulary import Ids
 from service.api.rows import IdRows

@@ -6,7 +6,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from model.bundle.encode import Scaling
+from model.bundle.dense import Scaling
 from model.bundle.schema import UNKNOWN, Feature, Keys, Schema, Sequence
 from model.data.task import Log
 from model.data.vocab import fit_encoder, prior_ctr

@@ -3,7 +3,8 @@
 import asyncio
 from pathlib import Path
 
-from model.bundle.encode import Encoder, Scaling
+from model.bundle.dense import Scaling
+from model.bundle.encode import Encoder
 from model.bundle.folder import GOLDEN
 from model.bundle.records import no_behaviors
 from tests.online.tiny_bundle import reference, tiny_encoder

@@ -8,7 +8,8 @@ import threading
 import numpy as np
 import pytest
 
-from model.bundle.encode import Encoder, Scaling
+from model.bundle.dense import Scaling
+from model.bundle.encode import Encoder
 from model.bundle.folder import read_bundle, write_bundle
 from model.bundle.pointers import write_pointer
 from model.bundle.records import make_behaviors

@@ -7,9 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from model.bundle.encode import Catalogue, Encoder, Scaling, as_ids, as_numbers, as_texts
+from model.bundle.dense import Scaling
+from model.bundle.encode import Catalogue, Encoder
 from model.bundle.errors import BundleError, EncodeError
 from model.bundle.folder import encoder_files, read_encoder
+from model.bundle.raw import as_ids, as_numbers, as_texts
 from model.bundle.records import Behaviors, make_behaviors
 from model.bundle.schema import FIRST_ID, PADDING, UNKNOWN, Feature, Keys, Schema, Sequence
 from model.bundle.vocabulary import Vocabulary
