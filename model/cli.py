@@ -1,12 +1,13 @@
 """`ctr-model`: from a log to a bundle."""
 
+import json
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import typer
 from rich.console import Console
@@ -15,23 +16,26 @@ from rich.table import Table
 from model.bundle.errors import BundleError, ConfigError, EncodeError
 from model.bundle.folder import read_bundle
 from model.bundle.pointers import STABLE, write_pointer
+from model.compare import common_split, compare, read_compared
 from model.config import RunConfig, read_config
-from model.data.batches import encode_split
 from model.data.log import Log, read_log, write_task
-from model.evaluate import predict
 from model.halves import ExportError
-from model.metrics import all_metrics
+from model.pipeline import evaluated, run_training
 from model.pipeline import prepare as prepare_log
-from model.pipeline import run_training
 from model.progress import TrainingBar
 from model.publish import Format, publish
-from model.run_folder import TrainedRun, load_run, save_metrics, save_run
+from model.report.page import REPORT_HTML
+from model.run_folder import load_run, save_figures, save_run
+from model.tables import comparison_tables, figures_table, log_table
 
-app = typer.Typer(help="From a log to a bundle: prepare, train, evaluate, export, inspect.", no_args_is_help=True)
+app = typer.Typer(
+    help="From a log to a bundle: prepare, train, evaluate, compare, export, inspect.", no_args_is_help=True
+)
 _console = Console()
 _errors = Console(stderr=True)
 
 ConfigPath = Annotated[Path, typer.Argument(help="The run's TOML file.")]
+Split = Literal["train", "valid", "test"]
 RunPath = Annotated[Path, typer.Argument(help="A run written by `train`.")]
 
 
@@ -42,7 +46,7 @@ def prepare(config: ConfigPath, out: Annotated[Path, typer.Option(help="Folder t
         settings = read_config(config)
         log = _read(settings)
         write_task(log, out)
-    _console.print(_log_table(log, settings))
+    _console.print(log_table(log, settings))
     _console.print(f"wrote {out}")
 
 
@@ -57,7 +61,7 @@ def train(
         settings = read_config(config)
         settings = settings.with_net(net) if net else settings
         log = _read(settings)
-        _console.print(_log_table(log, settings))
+        _console.print(log_table(log, settings))
         prepared = prepare_log(log, settings)
         with TrainingBar(_console, epochs=settings.train.epochs) as bar:
             run, training = run_training(log, prepared, settings, report=bar)
@@ -66,24 +70,44 @@ def train(
         _console.print("interrupted: keeping the best weights so far")
     best = f"best after {training.best_epoch:.2f} epochs, {bar.samples_per_s:,.0f} samples/s"
     _console.print(f"{settings.net['kind']}: {best}; wrote {out}")
-    _console.print(_figures_table(run, log.bayes_auc))
+    _console.print(figures_table(run, log.bayes_auc))
 
 
 @app.command()
 def evaluate(
     run: RunPath,
     config: Annotated[Path, typer.Option(help="The TOML file that names the log.")],
-    split: Annotated[Literal["train", "valid", "test"], typer.Option(help="Which part of the log.")] = "test",
+    split: Annotated[Split, typer.Option(help="Which part of the log.")] = "test",
+    base: Annotated[Path | None, typer.Option(help="A run of `base` with scores of that split, for RelaImpr.")] = None,
 ) -> None:
-    """Score a whole split with the trained net and add its figures to the run."""
+    """Score a whole split with the trained net and add its figures to the run and its report."""
     with _clear_errors():
         trained = load_run(run)
         log = _read(read_config(config))
-        encoded = encode_split(getattr(log, split), trained.encoder)
-        pctr = predict(trained.net, encoded)
-        trained.metrics["splits"][split] = all_metrics(encoded.label, pctr, encoded.user)
-        save_metrics(run, trained.metrics)
-    _console.print(_figures_table(trained, log.bayes_auc))
+        compared = read_compared(base, split).scores if base else None
+        trained = evaluated(trained, log, split=split, base=compared)
+        save_figures(run, trained)
+    _console.print(figures_table(trained, log.bayes_auc))
+    _console.print(f"wrote {run / REPORT_HTML}")
+
+
+@app.command("compare")
+def compare_runs(
+    runs: Annotated[list[Path], typer.Argument(help="Runs; the others are compared with the first.")],
+    split: Annotated[Split | None, typer.Option(help="Default: test where all runs have it, else valid.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
+) -> None:
+    """Print runs side by side: figures with intervals, differences to the first run, settings that differ."""
+    with _clear_errors():
+        chosen = split or common_split(runs)
+        comparison = compare([read_compared(run, chosen) for run in runs], chosen)
+    if as_json:
+        typer.echo(json.dumps(comparison, indent=1, sort_keys=True))
+        return
+    for table in comparison_tables(comparison):
+        _console.print(table)
+    if any("difference" not in run for run in comparison["runs"][1:]):
+        _console.print("no differences where a run scored other rows than the first one")
 
 
 @app.command()
@@ -145,40 +169,6 @@ def main() -> None:
 def _read(settings: RunConfig) -> Log:
     with _console.status("reading the log"):
         return read_log(settings.data, settings.schema, base=settings.base)
-
-
-def _log_table(log: Log, settings: RunConfig) -> Table:
-    keys = settings.schema.keys
-    table = Table("split", "rows", "users", "items", "click rate", "mean history", "Bayes AUC", title=settings.name)
-    history = settings.schema.behavior[0].column if settings.schema.behavior else None
-    for name in ("train", "valid", "test"):
-        frame = getattr(log, name)
-        table.add_row(
-            name,
-            f"{len(frame):,}",
-            f"{frame[keys.user].n_unique():,}",
-            f"{frame[keys.item].n_unique():,}",
-            f"{frame[keys.label].mean():.4f}",
-            f"{frame[history].list.len().mean():.1f}" if history else "-",
-            _bayes(log.bayes_auc, name),
-        )
-    return table
-
-
-def _figures_table(run: TrainedRun, bayes_auc: dict[str, float] | None) -> Table:
-    figures: dict[str, Any] = run.metrics["splits"]
-    table = Table(
-        "split", "AUC", "Bayes AUC", "GAUC", "log loss", "NE", "PCOC", "rows", title=run.config["net"]["kind"]
-    )
-    for split, row in figures.items():
-        values = [f"{row[name]:.4f}" for name in ("gauc", "log_loss", "ne", "pcoc")]
-        table.add_row(split, f"{row['auc']:.4f}", _bayes(bayes_auc, split), *values, f"{row['rows']:,.0f}")
-    return table
-
-
-def _bayes(bayes_auc: dict[str, float] | None, split: str) -> str:
-    """The best AUC that any net can reach, where the log's generator knows it."""
-    return f"{bayes_auc[split]:.4f}" if bayes_auc else "-"
 
 
 def _code_version() -> str:

@@ -10,9 +10,10 @@ from typing import Any
 from model.bundle.errors import ConfigError
 from model.bundle.schema import Schema, schema_from_table
 from model.bundle.typed_table import from_table
+from model.calibration import CalibrationConfig
 from model.data.log import DataConfig
 from model.nets import check_net_table
-from model.train import TrainConfig
+from model.train_config import TrainConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,6 +25,7 @@ class RunConfig:
     schema: Schema
     net: Mapping[str, Any]
     train: TrainConfig
+    calibration: CalibrationConfig = dataclasses.field(default_factory=CalibrationConfig)
     base: Path
 
     def with_net(self, kind: str) -> "RunConfig":
@@ -43,6 +45,7 @@ class _File:
     schema: dict[str, Any]
     net: dict[str, Any]
     train: TrainConfig = dataclasses.field(default_factory=TrainConfig)
+    calibration: CalibrationConfig = dataclasses.field(default_factory=CalibrationConfig)
 
 
 def read_config(path: Path) -> RunConfig:
@@ -64,5 +67,6 @@ def read_config(path: Path) -> RunConfig:
         schema=schema,
         net=file.net,
         train=file.train,
+        calibration=file.calibration,
         base=path.parent,
     )

@@ -8,9 +8,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from model.bundle.calibration import UNCALIBRATED, Calibration
 from model.bundle.encode import Tensors
 from model.bundle.manifest import Half, TensorSpec
 from model.nets import Net
+from model.nets.calibrated import CalibratedSigmoid
 from model.nets.gru import Gates
 
 TOLERANCE = 1e-5  # largest difference in pCTR between eager and exported that passes the gate
@@ -44,13 +46,23 @@ class Probe:
     outputs: dict[str, Tensor]
 
 
-def eager_pctr(net: Net, request: Tensors, candidates: Tensors) -> np.ndarray:
-    """pCTR [U, C] of the eager net."""
+def eager_pctr(
+    net: Net, request: Tensors, candidates: Tensors, *, calibration: Calibration = UNCALIBRATED
+) -> np.ndarray:
+    """pCTR [U, C] of the eager net, calibrated."""
     with torch.inference_mode():
-        return torch.sigmoid(net(to_torch(request), to_torch(candidates))).numpy()
+        pctr: Tensor = CalibratedSigmoid(calibration)(net(to_torch(request), to_torch(candidates)))
+        return pctr.numpy()
 
 
-def probe(net: Net, request: Tensors, candidates: Tensors, sizes: tuple[int, int, int]) -> Probe:
+def probe(
+    net: Net,
+    request: Tensors,
+    candidates: Tensors,
+    sizes: tuple[int, int, int],
+    *,
+    calibration: Calibration = UNCALIBRATED,
+) -> Probe:
     """Both halves of the eager net, run on golden inputs cut or repeated to `sizes`: users, history, candidates."""
     users, length, count = sizes
     request_ = {n: _sized(t, (users, length) if n == "history" else (users,)) for n, t in request.items()}
@@ -62,7 +74,7 @@ def probe(net: Net, request: Tensors, candidates: Tensors, sizes: tuple[int, int
         request=request_,
         state={name: tensor.clone() for name, tensor in state.items()},
         candidates=candidates_,
-        outputs={"logit": logit_UC, "pctr": torch.sigmoid(logit_UC)},
+        outputs={"logit": logit_UC, "pctr": CalibratedSigmoid(calibration)(logit_UC)},
     )
 
 

@@ -1,7 +1,7 @@
 """One training run in order: log -> encoder -> encoded splits -> net -> figures -> a `TrainedRun`."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -12,18 +12,20 @@ from model.bundle.encode import Encoder, Tensors
 from model.bundle.schema import PADDING
 from model.config import RunConfig
 from model.data.batches import EncodedSplit, encode_split
+from model.data.downsample import downsampled
 from model.data.log import Log
 from model.data.negatives import NegativeSampler
 from model.data.vocab import fit_encoder, prior_ctr
-from model.evaluate import predict
-from model.metrics import all_metrics
+from model.evaluate import score_split, user_activity
 from model.nets import build_net
 from model.regularisation import impressions_by_table
+from model.report.assessment import assess, assess_split, begun_report
+from model.report.attention import attention_maps
+from model.report.figures import Scores
 from model.run_folder import TrainedRun, config_table, vocabulary_sizes
 from model.train import Samples, Step, Training, train
 
 _GOLDEN_USERS, _GOLDEN_CANDIDATES = 16, 8
-_SCORE_BINS = 20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +40,9 @@ class Prepared:
 def prepare(log: Log, config: RunConfig) -> Prepared:
     """Fit the encoder on the training split and encode what training reads. The test split is not touched."""
     encoder = fit_encoder(log, config.schema)
-    return Prepared(encoder=encoder, train=encode_split(log.train, encoder), valid=encode_split(log.valid, encoder))
+    rng, rate = np.random.default_rng(config.train.seed), config.train.negative_sampling_rate
+    train = downsampled(log.train, label=config.schema.keys.label, rate=rate, rng=rng)
+    return Prepared(encoder=encoder, train=encode_split(train, encoder), valid=encode_split(log.valid, encoder))
 
 
 def run_training(
@@ -56,15 +60,43 @@ def run_training(
             impressions=_impressions(prepared, config),
         )
         training = train(net, samples, config=config.train, report=report)
+    valid = score_split(net, prepared.valid, user_activity(log.valid, log.train, config.schema.keys))
+    assessed = assess(valid, config.calibration, negative_sampling_rate=config.train.negative_sampling_rate)
+    golden = golden_inputs(prepared.valid, encoder, seed=config.train.seed)
+    metrics = {**_history(training, prepared), **assessed.metrics}
+    table = config_table(config)
     run = TrainedRun(
         net=net,
         encoder=encoder,
         prior_ctr=prior_ctr(log, encoder),
-        golden=golden_inputs(prepared.valid, encoder, seed=config.train.seed),
-        config=config_table(config),
-        metrics=_figures(training, prepared),
+        golden=golden,
+        config=table,
+        metrics=metrics,
+        predictions={"valid": valid},
+        report={
+            **begun_report(log, config.schema, config=table, metrics=metrics),
+            **assessed.report,
+            "attention": attention_maps(net, golden, encoder),
+        },
     )
     return run, training
+
+
+def evaluated(run: TrainedRun, log: Log, *, split: str, base: Scores | None = None) -> TrainedRun:
+    """The run with the figures, the scores and the report of another split of its log.
+
+    `base` are the scores of a run of `base` on the same rows, for RelaImpr. Raises ConfigError if they are of others.
+    """
+    frame = getattr(log, split)
+    activity = user_activity(frame, log.train, run.schema.keys)
+    rows = score_split(run.net, encode_split(frame, run.encoder), activity)
+    metrics, report = assess_split(rows, split, calibration=run.calibration, base=base)
+    return replace(
+        run,
+        metrics={**run.metrics, "splits": {**run.metrics["splits"], split: metrics}},
+        predictions={split: rows},
+        report={**run.report, "splits": {**run.report["splits"], split: report}} if run.report else {},
+    )
 
 
 def golden_inputs(split: EncodedSplit, encoder: Encoder, *, seed: int) -> Tensors:
@@ -94,15 +126,11 @@ def _impressions(prepared: Prepared, config: RunConfig) -> dict[str, Tensor] | N
     return impressions_by_table(prepared.train, config.schema, vocabulary_sizes(prepared.encoder))
 
 
-def _figures(training: Training, prepared: Prepared) -> dict[str, Any]:
-    valid, times = prepared.valid, prepared.train.timestamp
-    pctr = predict(training.net, valid)
-    counts, edges = np.histogram(pctr, bins=_SCORE_BINS, range=(0.0, 1.0))
+def _history(training: Training, prepared: Prepared) -> dict[str, Any]:
+    times = prepared.train.timestamp
     return {
-        "splits": {"valid": all_metrics(valid.label, pctr, valid.user)},
         "evaluations": training.evaluations,
         "best_epoch": training.best_epoch,
         "interrupted": training.interrupted,
         "window": {"first": int(times.min()), "last": int(times.max()), "rows": len(prepared.train)},
-        "score_distribution": {"split": "valid", "edges": edges.tolist(), "counts": counts.tolist()},
     }

@@ -4,15 +4,17 @@ runs/<name>/config.json     the checked configuration, schema included
             weights.safetensors
             vocab/...       the encoder's files, as in a bundle
             golden.npz      encoded rows on which the export will be checked
-            metrics.json    training history and figures per split
+            metrics.json    training history, calibration and figures per split
+            predictions/    raw scores by split, for `compare` and the report
+            report.json     every figure with its interval; report.html shows them
 """
 
 import dataclasses
 import io
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
@@ -22,12 +24,16 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.torch import load, save_file
 
+from model.bundle.calibration import Calibration
 from model.bundle.encode import Encoder, Tensors
 from model.bundle.errors import ConfigError
 from model.bundle.folder import PRIOR, encoder_files, read_encoder, to_npy, to_npz
 from model.bundle.schema import Schema, schema_from_table
+from model.bundle.typed_table import from_table
 from model.config import RunConfig
 from model.nets import Net, build_net
+from model.predictions import Predictions, save_predictions
+from model.report.page import REPORT_JSON, report_files
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +46,13 @@ class TrainedRun:
     golden: Tensors  # inputs of both halves, without scores
     config: dict[str, Any]
     metrics: dict[str, Any]
+    predictions: Mapping[str, Predictions] = field(default_factory=dict)  # by split; not read back by `load_run`
+    report: dict[str, Any] = field(default_factory=dict)  # empty where nothing was measured
+
+    @property
+    def calibration(self) -> Calibration:
+        """The curve from raw logits to calibrated ones."""
+        return from_table(Calibration, self.metrics.get("calibration", {}), file="metrics.json", key="calibration")
 
     @property
     def schema(self) -> Schema:
@@ -56,6 +69,7 @@ def config_table(config: RunConfig) -> dict[str, Any]:
         "schema": config.schema.to_table(),
         "net": dict(config.net),
         "train": dataclasses.asdict(config.train),
+        "calibration": dataclasses.asdict(config.calibration),
     }
     plain: dict[str, Any] = json.loads(json.dumps(table))
     return plain
@@ -69,12 +83,15 @@ def save_run(folder: Path, run: TrainedRun) -> None:
         (folder / name).write_bytes(raw)
     save_file({n: t.contiguous() for n, t in run.net.state_dict().items()}, folder / "weights.safetensors")
     (folder / "config.json").write_text(json.dumps(run.config, indent=1) + "\n")
-    save_metrics(folder, run.metrics)
+    save_figures(folder, run)
 
 
-def save_metrics(folder: Path, metrics: dict[str, Any]) -> None:
-    """Write the figures alone."""
-    (folder / "metrics.json").write_text(json.dumps(metrics, indent=1) + "\n")
+def save_figures(folder: Path, run: TrainedRun) -> None:
+    """Write what evaluation changes alone: the figures, the scores of the run's `predictions`, the report."""
+    (folder / "metrics.json").write_text(json.dumps(run.metrics, indent=1) + "\n")
+    save_predictions(folder, run.predictions)
+    for name, raw in report_files(run.report).items():
+        (folder / name).write_bytes(raw)
 
 
 def load_run(folder: Path) -> TrainedRun:
@@ -94,7 +111,17 @@ def load_run(folder: Path) -> TrainedRun:
         golden: Tensors = dict(np.load(io.BytesIO(path.read_bytes()), allow_pickle=False))
     with _reading(folder / "metrics.json") as path:
         metrics = json.loads(path.read_text())
-    return TrainedRun(net=net.eval(), encoder=encoder, prior_ctr=prior, golden=golden, config=config, metrics=metrics)
+    run = TrainedRun(net=net.eval(), encoder=encoder, prior_ctr=prior, golden=golden, config=config, metrics=metrics)
+    return dataclasses.replace(run, report=read_report(folder))
+
+
+def read_report(folder: Path) -> dict[str, Any]:
+    """The report of a run; empty if it has none. Raises ConfigError if the file is not one."""
+    if not (folder / REPORT_JSON).is_file():
+        return {}
+    with _reading(folder / REPORT_JSON) as path:
+        report: dict[str, Any] = json.loads(path.read_text())
+        return report
 
 
 def vocabulary_sizes(encoder: Encoder) -> dict[str, int]:

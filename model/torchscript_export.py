@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from model.bundle.calibration import UNCALIBRATED, Calibration
 from model.bundle.encode import Tensors
 from model.bundle.manifest import Half
 from model.halves import (
@@ -36,24 +37,31 @@ from model.nets import Net
 from model.nets.aigru import aigru_recurrence
 from model.nets.augru import augru_recurrence, public_recurrence
 from model.nets.gru import gru_recurrence
+from model.nets.calibrated import CalibratedSigmoid
 
 _NAMES = {"user": "user.ts", "candidate": "candidate.ts"}
 _SIZES = ((1, 1, 1), (3, 2, 50), (8, 40, 7), (1, 100, 500))  # users, history and candidates that the gate tries
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # of every file in an archive, so that equal halves are equal bytes
 
 
-def export_torchscript(net: Net, request: Tensors, candidates: Tensors) -> ExportedHalves:
+def export_torchscript(
+    net: Net, request: Tensors, candidates: Tensors, *, calibration: Calibration = UNCALIBRATED
+) -> ExportedHalves:
     """Export both halves. `request` [G users] and `candidates` [G, C, ...] become the golden rows.
+
+    `pctr` is calibrated, `logit` is as the net gives it.
 
     Raises ExportError if eager and exported pCTR differ by more than TOLERANCE, on the golden rows or at other numbers
     of users, candidates and behaviors, or if a half cannot be run at those.
     """
     net = net.eval().cpu()
-    golden: Tensors = {**request, **candidates, "pctr": eager_pctr(net, request, candidates)}
-    probes = [probe(net, request, candidates, sizes) for sizes in PROBES]
+    pctr = eager_pctr(net, request, candidates, calibration=calibration)
+    golden: Tensors = {**request, **candidates, "pctr": pctr}
+    probes = [probe(net, request, candidates, sizes, calibration=calibration) for sizes in PROBES]
     items = [{**p.state, **p.candidates} for p in probes]
     with deprecated(), torch.no_grad(), _loops_that_stay(net):
-        graphs = {"user": _trace(_UserHalf(net), probes[0].request), "candidate": _trace(_CandidateHalf(net), items[0])}
+        candidate = _CandidateHalf(net, calibration)
+        graphs = {"user": _trace(_UserHalf(net), probes[0].request), "candidate": _trace(candidate, items[0])}
         files = {_NAMES[half]: _plain(graph) for half, graph in graphs.items()}
     exported = ExportedHalves(
         user=_half("user", [p.request for p in probes], [p.state for p in probes]),
@@ -61,7 +69,7 @@ def export_torchscript(net: Net, request: Tensors, candidates: Tensors) -> Expor
         files=files,
         golden=golden,
     )
-    _refuse_frozen(exported, net)
+    _refuse_frozen(exported, net, calibration)
     check_parity(exported)
     return exported
 
@@ -90,13 +98,13 @@ class _UserHalf(nn.Module):
 
 
 class _CandidateHalf(nn.Module):
-    def __init__(self, net: Net) -> None:
+    def __init__(self, net: Net, calibration: Calibration) -> None:
         super().__init__()
-        self.net = net
+        self.net, self.pctr = net, CalibratedSigmoid(calibration)
 
     def forward(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
         logit_UC = self.net.score(tensors, tensors)
-        return {"logit": logit_UC, "pctr": torch.sigmoid(logit_UC)}
+        return {"logit": logit_UC, "pctr": self.pctr(logit_UC)}
 
 
 @contextmanager
@@ -207,14 +215,14 @@ def _run(graphs: list[torch.jit.ScriptModule], request: Tensors, candidates: Ten
     return pctr
 
 
-def _refuse_frozen(exported: ExportedHalves, net: Net) -> None:
+def _refuse_frozen(exported: ExportedHalves, net: Net, calibration: Calibration) -> None:
     """Raise ExportError if the halves cannot be run, or score differently, at other sizes than the example's."""
     golden, graphs = exported.golden, _load(exported)
     items = {name: tensor for name, tensor in golden.items() if name.startswith("item_")}
     request = {name: tensor for name, tensor in golden.items() if name not in items and name != "pctr"}
     for sizes in _SIZES:
         at = "{} users, {} behaviors, {} candidates".format(*sizes)
-        tried = probe(net, request, items, sizes)
+        tried = probe(net, request, items, sizes, calibration=calibration)
         inputs = [{name: tensor.numpy() for name, tensor in half.items()} for half in (tried.request, tried.candidates)]
         try:
             found = _run(graphs, *inputs)

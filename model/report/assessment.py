@@ -17,9 +17,9 @@ from model.bundle.errors import ConfigError
 from model.bundle.schema import Schema
 from model.calibration import METHODS, CalibrationConfig, cross_fitted, fit_calibration
 from model.data.log import Log
-from model.metrics import all_metrics
+from model.metrics import all_metrics, rela_impr
 from model.predictions import Predictions
-from model.report.figures import CALIBRATED, SAMPLES, Scores, rounded, score_distribution, split_figures
+from model.report.figures import CALIBRATED, Scores, rounded, score_distribution, split_figures
 
 REPORT_FORMAT = 1
 FITTED_ON = "valid"
@@ -68,14 +68,17 @@ def assess(rows: Predictions, config: CalibrationConfig, *, negative_sampling_ra
     )
 
 
-def add_split(
-    report: Table, split: str, rows: Predictions, *, calibration: Calibration, base: Scores | None = None
-) -> None:
-    """Measure another split into `report`. Raises ConfigError if `base` scored other rows."""
+def assess_split(
+    rows: Predictions, split: str, *, calibration: Calibration, base: Scores | None = None
+) -> tuple[dict[str, float], Table]:
+    """A split's figures for the run and for its report. Raises ConfigError if `base` scored other rows."""
     if base is not None and base.rows.fingerprint != rows.fingerprint:
-        found = "other rows"
-        raise ConfigError(file="--base", key=split, found=found, allowed="a run whose split has the same rows")
-    report.setdefault("splits", {})[split] = split_figures(rows, calibration, base=base, samples=SAMPLES)
+        allowed = "a run that scored the same rows"
+        raise ConfigError(file="--base", key=split, found="other rows", allowed=allowed)
+    metrics = all_metrics(rows.label, calibration.pctr(rows.logit), rows.user)
+    if base is not None:
+        metrics["rela_impr"] = rela_impr(metrics["auc"], base.metrics()["auc"])
+    return metrics, split_figures(rows, calibration, base=base)
 
 
 def begun_report(log: Log, schema: Schema, *, config: Table, metrics: Table) -> Table:
@@ -119,4 +122,4 @@ def _summary(frame: pl.DataFrame, schema: Schema) -> Table:
 def _cross_fitted(method: Any, rows: Predictions, rate: float) -> Table:  # noqa: ANN401  # one of METHODS
     pctr = cross_fitted(method, rows.logit, label=rows.label, user=rows.user, rate=rate)
     figures = all_metrics(rows.label, pctr, rows.user)
-    return {name: rounded(figures[name]) for name in ("auc", *CALIBRATED)}
+    return {name: rounded(figures[name]) for name in CALIBRATED}

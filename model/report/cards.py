@@ -105,6 +105,7 @@ def _buckets(splits: Table, slices: str, title: str, x_label: str) -> Card:
     alt = "AUC with its 95 % interval per bucket"
     chart = _chart(title, alt, x=(-0.5, max(len(buckets), 1) - 0.5), y=(max(low, 0.0), min(high, 1.0)))
     chart.names, chart.x_label, chart.y_label = buckets, x_label, "AUC"
+    chart.line(([-0.5, len(buckets) - 0.5], [0.5, 0.5]), css="chance", name="chance")
     for i, (css, name) in enumerate(zip(("one", "two"), names, strict=False)):
         for row in splits[name][slices]:
             _bucket(chart, row, at=buckets.index(row["bucket"]) + (i - (len(names) - 1) / 2) * 0.24, css=css)

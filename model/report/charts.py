@@ -9,7 +9,7 @@ from html import escape
 from itertools import pairwise
 
 _WIDTH, _HEIGHT = 360, 260
-_LEFT, _RIGHT, _TOP, _BOTTOM = 46, 352, 10, 218
+_LEFT, _RIGHT, _TOP, _BOTTOM = 54, 352, 10, 218
 _TICKS = 5
 
 Range = tuple[float, float]

@@ -10,6 +10,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from model.bundle.schema import Feature, Keys, Schema, Sequence
+from model.calibration import CalibrationConfig
 from model.config import read_config
 from model.data.log import DataConfig
 from model.data.synthetic import SyntheticConfig
@@ -30,6 +31,7 @@ SECTIONS = {
     "feature": Feature,
     "sequence": Sequence,
     "train": TrainConfig,
+    "calibration": CalibrationConfig,
 }
 EMPTY = {None: "none", (): "none", Keys(): "see below"}
 

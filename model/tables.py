@@ -1,0 +1,87 @@
+"""What `ctr-model` prints: tables for a terminal."""
+
+from typing import Any
+
+from rich.table import Table
+
+from model.config import RunConfig
+from model.data.log import Log
+from model.report.figures import METRICS
+from model.run_folder import TrainedRun
+
+_SAID = {
+    "auc": "AUC",
+    "gauc": "GAUC",
+    "log_loss": "log loss",
+    "ne": "NE",
+    "pcoc": "PCOC",
+    "ece": "ECE",
+    "rela_impr": "RelaImpr",
+}
+
+
+def log_table(log: Log, settings: RunConfig) -> Table:
+    """The splits of a log."""
+    keys = settings.schema.keys
+    table = Table("split", "rows", "users", "items", "click rate", "mean history", "Bayes AUC", title=settings.name)
+    history = settings.schema.behavior[0].column if settings.schema.behavior else None
+    for name in ("train", "valid", "test"):
+        frame = getattr(log, name)
+        table.add_row(
+            name,
+            f"{len(frame):,}",
+            f"{frame[keys.user].n_unique():,}",
+            f"{frame[keys.item].n_unique():,}",
+            f"{frame[keys.label].mean():.4f}",
+            f"{frame[history].list.len().mean():.1f}" if history else "-",
+            _bayes(log.bayes_auc, name),
+        )
+    return table
+
+
+def figures_table(run: TrainedRun, bayes_auc: dict[str, float] | None) -> Table:
+    """The figures of every split that the run has; those of a calibrated pCTR."""
+    figures: dict[str, Any] = run.metrics["splits"]
+    columns = ("gauc", "log_loss", "ne", "pcoc", "ece")
+    table = Table("split", "AUC", "Bayes AUC", *(_SAID[c] for c in columns), "rows", title=run.config["net"]["kind"])
+    for split, row in figures.items():
+        values = [f"{row[name]:.4f}" if name in row else "-" for name in columns]
+        table.add_row(split, f"{row['auc']:.4f}", _bayes(bayes_auc, split), *values, f"{row['rows']:,.0f}")
+    return table
+
+
+def comparison_tables(comparison: dict[str, Any]) -> list[Table]:
+    """Figures with their 95 % intervals, a column per run; below them the settings that are not the same."""
+    runs = comparison["runs"]
+    columns = [f"{run['run']}\n{run['net']}, {run['rows']:,} rows" for run in runs]
+    figures = Table("metric", *columns, title=f"{comparison['split']} split", show_lines=True)
+    for name in METRICS:
+        if any(name in run["metrics"] for run in runs):
+            figures.add_row(_SAID[name], *(_cell(run, name) for run in runs))
+    settings = Table("setting", *(run["run"] for run in runs), title="settings that differ")
+    for key, values in comparison["settings"].items():
+        settings.add_row(key, *("-" if value is None else str(value) for value in values))
+    return [figures, settings] if comparison["settings"] else [figures]
+
+
+def _cell(run: dict[str, Any], name: str) -> str:
+    """The value, its interval, and the difference to the first run: bold where its interval leaves 0 out."""
+    found = run["metrics"].get(name)
+    if found is None or found["value"] is None:
+        return "-"
+    lines = [f"{found['value']:.4f}", f"[dim]{_between(found)}[/dim]"]
+    difference = run.get("difference", {}).get(name)
+    if difference and difference["low"] is not None:
+        text = f"{difference['value']:+.4f} ({difference['low']:+.4f} to {difference['high']:+.4f})"
+        real = difference["low"] > 0 or difference["high"] < 0
+        lines.append(f"[bold]{text} *[/bold]" if real else text)
+    return "\n".join(lines)
+
+
+def _between(found: dict[str, Any]) -> str:
+    return f"{found['low']:.4f} to {found['high']:.4f}" if found["low"] is not None else "no interval"
+
+
+def _bayes(bayes_auc: dict[str, float] | None, split: str) -> str:
+    """The best AUC that any net can reach, where the log's generator knows it."""
+    return f"{bayes_auc[split]:.4f}" if bayes_auc else "-"
