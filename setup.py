@@ -5,6 +5,9 @@ from setuptools import Extension, setup
 FOLDER = "service/runtimes/native"
 SOURCES = ("api", "kernel_avx512", "kernel_amx", "kernel_avx2", "kernel_portable")
 INCLUDED = ("kernel", "layers", "scratch", "attend", "attention", "attention_amx", "avx512", "generic")
+TRAINING = "model/nets/native"
+SOURCES_BY_SET = ("kernel_avx512", "kernel_avx2", "kernel_portable")
+TRAINING_PARTS = ("vector", "product", "gated", "attention")
 FLAGS = [
     "-O3",
     "-g0",
@@ -22,6 +25,14 @@ setup(
             "service.runtimes.native._kernel",
             sources=[f"{FOLDER}/{name}.cpp" for name in SOURCES],
             depends=[f"{FOLDER}/{name}" for name in ("kernel.h", *(f"{name}.inc" for name in INCLUDED))],
+            extra_compile_args=FLAGS,
+            language="c++",
+            optional=True,
+        ),
+        Extension(
+            "model.nets.native._train",
+            sources=[f"{TRAINING}/{name}.cpp" for name in ("api", "lookup", *SOURCES_BY_SET)],
+            depends=[f"{TRAINING}/{name}" for name in ("kernel.h", "parallel.h", *(f"{n}.inc" for n in TRAINING_PARTS))],
             extra_compile_args=FLAGS,
             language="c++",
             optional=True,

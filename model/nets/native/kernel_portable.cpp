@@ -1,0 +1,17 @@
+// 4 lanes, which every processor of this architecture has.
+#include "kernel.h"
+#include <stdlib.h>
+
+#include "parallel.h"
+
+namespace portable {
+
+constexpr int W = 4, ROWS = 4;
+#include "vector.inc"
+#include "product.inc"
+#include "gated.inc"
+#include "attention.inc"
+
+const Kernels kernels = {"portable", gated_forward, gated_backward, attention_forward, attention_backward};
+
+}  // namespace portable
