@@ -53,14 +53,13 @@ def _met(split: EncodedSplit, schema: Schema, name: str, rows: slice) -> Iterato
     """Pairs (impression counted from the slice's start, index) of every column that looks up the feature's table."""
     for side in _SIDES:
         tensors = split.items if side == "item" else split.request
-        for column, feature in enumerate(schema.sparse(side)):
-            if feature.name == name:
-                ids: Ids = tensors[f"{side}_sparse"][rows, column].astype(np.int64, copy=False)
-                yield np.arange(len(ids)), ids
+        at = schema.columns(side).get(name)
+        if at is not None:
+            ids: Ids = tensors[f"{side}_sparse"][rows, at].astype(np.int64, copy=False)
+            yield np.repeat(np.arange(len(ids)), ids.shape[1]), ids.ravel()
     offsets = split.offsets[rows.start : rows.stop + 1]
-    for column, sequence in enumerate(schema.behavior):
+    for at, sequence in zip(schema.history_columns(), schema.behavior, strict=True):
         if sequence.shares == name:
-            yield (
-                np.repeat(np.arange(len(offsets) - 1), np.diff(offsets)),
-                split.history[offsets[0] : offsets[-1], column],
-            )
+            ids = split.history[offsets[0] : offsets[-1], at]
+            owners = np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))
+            yield np.repeat(owners, ids.shape[1]), ids.ravel()

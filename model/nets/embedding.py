@@ -9,7 +9,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from model.bundle.schema import FIRST_ID, PADDING, Feature, Schema
+from model.bundle.gaps import GAP_ROWS
+from model.bundle.schema import FIRST_ID, PADDING, SIDES, Feature, Schema
 
 Tensors = Mapping[str, Tensor]
 Pooling = Literal["sum", "mean", "sqrtn"]  # the names of TensorFlow's combiners
@@ -21,20 +22,26 @@ EMBEDDING_STD = 0.05
 class FeatureEmbedding(nn.Module):
     """Index tensors to vectors. `sizes` are the vocabulary sizes by sparse feature, padding and unknown included.
 
-    The rows of padding and unknown start at zero: padding stays there, unknown means "nothing is known".
+    The rows of padding and unknown start at zero: padding stays there, unknown means "nothing is known". The embeddings
+    of a list are pooled. A behavior's gaps are added to it as a transformer adds positions, so the candidate needs none,
+    and a net that learns nothing from them is the one without.
     """
 
     def __init__(self, schema: Schema, sizes: Mapping[str, int], *, max_norm: float = 0.0) -> None:
         """`max_norm` bounds the length of every row of every table, see `limit_norms`; 0 does not."""
         super().__init__()
-        sparse = [f for side in ("user", "context", "item") for f in schema.sparse(side)]
+        sparse = [f for side in SIDES for f in schema.sparse(side)]
         self.tables = nn.ModuleDict({f.name: _table(sizes[f.name], f.dim) for f in sparse})
         self.shared = [sequence.shares for sequence in schema.behavior]
-        self.sparse_names = {side: [f.name for f in schema.sparse(side)] for side in ("user", "context", "item")}
+        self.pooled = {f.name: f.pooling for f in sparse if f.kind == "multi"}
+        self.columns: dict[str, dict[str, slice]] = {side: schema.columns(side) for side in SIDES}
+        self.history_columns, self.gap_columns = schema.history_columns(), schema.gap_columns()
+        self.sparse_names = {side: [f.name for f in schema.sparse(side)] for side in SIDES}
         self.request_width = sum(_width(schema.features(side)) for side in ("user", "context"))
         self.behavior_width = sum(schema.item_feature(name).dim for name in self.shared)
         self.item_extra_width = _width(schema.item) - sum(schema.item_feature(n).dim for n in set(self.shared))
-        self.has_dense = {side: bool(schema.dense(side)) for side in ("user", "context", "item")}
+        self.has_dense: dict[str, bool] = {side: bool(schema.dense(side)) for side in SIDES}
+        self.gaps = nn.ParameterDict({gap: torch.zeros(GAP_ROWS, self.behavior_width) for gap in self.gap_columns})
         self.max_norm = max_norm
         self.limit_norms()
 
@@ -44,12 +51,16 @@ class FeatureEmbedding(nn.Module):
 
     def history(self, history_ULF: Tensor) -> Tensor:
         """Behaviors [U, L, F] -> [U, L, E]."""
-        return self._columns(self.shared, history_ULF)
+        fields = zip(self.shared, self.history_columns, strict=True)
+        history_ULE = torch.cat([self._embed(name, history_ULF[..., at]) for name, at in fields], dim=-1)
+        for gap, at in self.gap_columns.items():
+            history_ULE = history_ULE + nn.functional.embedding(history_ULF[..., at], self.gaps[gap], PADDING)
+        return history_ULE
 
     def target(self, candidates: Tensors) -> Tensor:
         """The candidate's fields that behaviors have too, in the behaviors' order: [U, C, E]."""
-        sparse_UCF, names = candidates["item_sparse"], self.sparse_names["item"]
-        return torch.cat([self.tables[n](sparse_UCF[..., names.index(n)]) for n in self.shared], dim=-1)
+        sparse_UCF, columns = candidates["item_sparse"], self.columns["item"]
+        return torch.cat([self._embed(name, sparse_UCF[..., columns[name]]) for name in self.shared], dim=-1)
 
     def item_extra(self, candidates: Tensors) -> list[Tensor]:
         """The candidate's other features, each [U, C, dim] or [U, C, D]; an empty list if there are none."""
@@ -61,13 +72,11 @@ class FeatureEmbedding(nn.Module):
         `history` and `negatives` count for the tables that they share. A table that nothing reads is left out.
         """
         for name in self.tables:
-            rows = [
-                tensors[f"{s}_sparse"][..., names.index(name)]
-                for s, names in self.sparse_names.items()
-                if name in names
-            ]
+            sides = [(side, columns[name]) for side, columns in self.columns.items() if name in columns]
+            rows = [tensors[f"{side}_sparse"][..., at] for side, at in sides]
             behaviors = [tensors[kind] for kind in ("history", "negatives") if kind in tensors]
-            rows += [ids[..., i] for ids in behaviors for i, shared in enumerate(self.shared) if shared == name]
+            shared = [at for n, at in zip(self.shared, self.history_columns, strict=True) if n == name]
+            rows += [ids[..., at] for ids in behaviors for at in shared]
             touched = torch.unique(torch.cat([ids.flatten() for ids in rows]))
             yield name, touched[touched != PADDING]
 
@@ -88,13 +97,19 @@ class FeatureEmbedding(nn.Module):
                 weight[rows] = weight[rows].renorm(2, 0, self.max_norm)
 
     def _side(self, side: str, tensors: Tensors, *, leave_out: "list[str] | tuple[str, ...]") -> list[Tensor]:
-        names = self.sparse_names[side]
-        wanted = [(i, n) for i, n in enumerate(names) if n not in leave_out]
-        parts = [self.tables[n](tensors[f"{side}_sparse"][..., i]) for i, n in wanted]
+        wanted = [(name, at) for name, at in self.columns[side].items() if name not in leave_out]
+        parts = [self._embed(name, tensors[f"{side}_sparse"][..., at]) for name, at in wanted]
         return parts + ([tensors[f"{side}_dense"]] if self.has_dense[side] else [])
 
-    def _columns(self, names: list[str], ids: Tensor) -> Tensor:
-        return torch.cat([self.tables[name](ids[..., i]) for i, name in enumerate(names)], dim=-1)
+    def _embed(self, name: str, ids: Tensor) -> Tensor:
+        """The vectors [..., dim] of one feature's columns [..., places]; a list's are pooled, 0 for an empty one."""
+        if name not in self.pooled:
+            vectors: Tensor = self.tables[name](ids[..., 0])
+            return vectors
+        total: Tensor = self.tables[name](ids).sum(-2)
+        if self.pooled[name] == "sum":
+            return total
+        return total / (ids != PADDING).sum(-1, keepdim=True).clamp(min=1).to(total.dtype)
 
 
 def mask_from_length(history_ULF: Tensor, history_len_U: Tensor) -> Tensor:
@@ -120,4 +135,4 @@ def _table(rows: int, dim: int) -> nn.Embedding:
 
 
 def _width(features: tuple[Feature, ...]) -> int:
-    return sum(f.dim if f.kind == "sparse" else 1 for f in features)
+    return sum(f.dim if f.embedded else 1 for f in features)
