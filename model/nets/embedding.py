@@ -23,7 +23,7 @@ class FeatureEmbedding(nn.Module):
     """Index tensors to vectors. `sizes` are the vocabulary sizes by sparse feature, padding and unknown included.
 
     The rows of padding and unknown start at zero: padding stays there, unknown means "nothing is known". The embeddings
-    of a list are pooled. A behavior's gaps are added to it as a transformer adds positions, so the candidate needs none,
+    of a list are pooled. A behavior's gaps are added to it as a transformer adds positions, so a candidate needs none,
     and a net that learns nothing from them is the one without.
     """
 
