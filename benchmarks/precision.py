@@ -99,11 +99,13 @@ def _scores(runtime: Runtime, split: EncodedSplit) -> NDArray[np.float32]:
 
 def _int8(bundle: Bundle, folder: Path) -> Bundle:
     source, target = folder / "candidate.onnx", folder / "int8.onnx"
-    proto = onnx.load_from_string(bundle.files[bundle.manifest.candidate_half.file])
+    half = bundle.manifest.candidate_half
+    proto = onnx.load(bundle.path / half.file)  # with its tables
     proto.graph.ClearField("value_info")  # the quantiser turns weights round and then finds these shapes wrong
     onnx.save(proto, source)
     quantize_dynamic(source, target, op_types_to_quantize=["MatMul", "Gemm"], weight_type=QuantType.QInt8)
-    return replace(bundle, files={**bundle.files, bundle.manifest.candidate_half.file: target.read_bytes()})
+    manifest = replace(bundle.manifest, candidate_half=replace(half, tables={}))
+    return replace(bundle, manifest=manifest, files={**bundle.files, half.file: target.read_bytes()})
 
 
 if __name__ == "__main__":

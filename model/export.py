@@ -15,7 +15,9 @@ import onnxruntime
 import torch
 from torch import Tensor, nn
 
+from model.bundle.calibration import UNCALIBRATED, Calibration
 from model.bundle.encode import Tensors
+from model.bundle.folder import read_npy
 from model.bundle.manifest import Half, TensorSpec
 from model.halves import (
     PROBES,
@@ -28,27 +30,33 @@ from model.halves import (
     tensor_specs,
 )
 from model.nets import Net
+from model.nets.calibrated import CalibratedSigmoid
+from model.onnx_tables import open_graph, take_out_tables
 from model.recurrent_onnx import OPERATORS, translation_table
 
 _OPSET = 20
 
 
-def export_halves(net: Net, request: Tensors, candidates: Tensors) -> ExportedHalves:
+def export_halves(
+    net: Net, request: Tensors, candidates: Tensors, *, calibration: Calibration = UNCALIBRATED
+) -> ExportedHalves:
     """Export both halves. `request` [G users] and `candidates` [G, C, ...] become the golden rows.
+
+    `pctr` is calibrated, `logit` is as the net gives it.
 
     Raises ExportError if eager and exported pCTR differ by more than TOLERANCE, on all golden rows at once or user by
     user at their own history length, or if users, candidates or history length are fixed in a graph.
     """
     net = net.eval().cpu()
-    golden_pctr = eager_pctr(net, request, candidates)
-    user_graph, candidate_graph = _UserHalf(net).eval(), _CandidateHalf(net).eval()
-    probes = [probe(net, request, candidates, sizes) for sizes in PROBES]
+    golden_pctr = eager_pctr(net, request, candidates, calibration=calibration)
+    user_graph, candidate_graph = _UserHalf(net).eval(), _CandidateHalf(net, calibration).eval()
+    probes = [probe(net, request, candidates, sizes, calibration=calibration) for sizes in PROBES]
     with replaced_recurrences(net, OPERATORS):  # one operator each while the graph is traced
         user = _export(user_graph, [p.request for p in probes], [p.state for p in probes], file="user.onnx")
         inputs, outputs = [{**p.state, **p.candidates} for p in probes], [p.outputs for p in probes]
         candidate = _export(candidate_graph, inputs, outputs, file="candidate.onnx")
     golden: Tensors = {**request, **candidates, "pctr": golden_pctr}
-    files = {"user.onnx": user[1], "candidate.onnx": candidate[1]}
+    files = {**user[1], **candidate[1]}
     exported = ExportedHalves(user=user[0], candidate=candidate[0], files=files, golden=golden)
     check_parity(exported)
     return exported
@@ -56,7 +64,7 @@ def export_halves(net: Net, request: Tensors, candidates: Tensors) -> ExportedHa
 
 def check_parity(exported: ExportedHalves) -> None:
     """Replay the golden rows through the graphs. Raises ExportError where the scores are not the eager net's."""
-    sessions = [_session(exported.files[half.file]) for half in (exported.user, exported.candidate)]
+    sessions = [_open(exported, half) for half in (exported.user, exported.candidate)]
     replay_golden(exported, lambda request, candidates: _run(sessions, request, candidates))
 
 
@@ -70,18 +78,18 @@ class _UserHalf(nn.Module):
 
 
 class _CandidateHalf(nn.Module):
-    def __init__(self, net: Net) -> None:
+    def __init__(self, net: Net, calibration: Calibration) -> None:
         super().__init__()
-        self.net = net
+        self.net, self.pctr = net, CalibratedSigmoid(calibration)
 
     def forward(self, tensors: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         logit_UC = self.net.score(tensors, tensors)
-        return logit_UC, torch.sigmoid(logit_UC)
+        return logit_UC, self.pctr(logit_UC)
 
 
 def _export(
     graph: nn.Module, inputs: list[dict[str, Tensor]], outputs: list[dict[str, Tensor]], *, file: str
-) -> tuple[Half, bytes]:
+) -> tuple[Half, dict[str, bytes]]:
     specs_in, specs_out = tensor_specs(inputs), tensor_specs(outputs)
     dynamic = {s.name: {axis: d for axis, d in enumerate(s.shape) if isinstance(d, str)} for s in specs_in}
     with _quiet(), torch.no_grad():
@@ -98,8 +106,9 @@ def _export(
         )
     assert program is not None  # it is None only for the old exporter
     raw = _plain(program.model_proto)
-    refuse_frozen(raw, (*specs_in, *specs_out), file=file)
-    return Half(file=file, inputs=specs_in, outputs=specs_out), raw
+    refuse_frozen(open_graph(raw, {}), (*specs_in, *specs_out), file=file)
+    graph_raw, tables, files = take_out_tables(raw)
+    return Half(file=file, inputs=specs_in, outputs=specs_out, tables=tables), {file: graph_raw, **files}
 
 
 def _plain(proto: onnx.ModelProto) -> bytes:
@@ -121,12 +130,11 @@ def _clear_notes(graph: onnx.GraphProto) -> None:
                 _clear_notes(attribute.g)
 
 
-def refuse_frozen(raw: bytes, specs: tuple[TensorSpec, ...], *, file: str) -> None:
+def refuse_frozen(session: onnxruntime.InferenceSession, specs: tuple[TensorSpec, ...], *, file: str) -> None:
     """Raise ExportError if a dimension that must vary is fixed in the file.
 
     The exporter fixes dimensions silently, so the file's own shapes are what counts.
     """
-    session = _session(raw)
     real = {tensor.name: tensor.shape for tensor in [*session.get_inputs(), *session.get_outputs()]}
     for spec in specs:
         found = real.get(spec.name)
@@ -137,11 +145,9 @@ def refuse_frozen(raw: bytes, specs: tuple[TensorSpec, ...], *, file: str) -> No
                 raise ExportError(f"{file}: {spec.name} has {dimension} fixed at {found[axis]} in axis {axis}")
 
 
-def _session(raw: bytes) -> onnxruntime.InferenceSession:
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    options.log_severity_level = 3
-    return onnxruntime.InferenceSession(raw, options, providers=["CPUExecutionProvider"])
+def _open(exported: ExportedHalves, half: Half) -> onnxruntime.InferenceSession:
+    tables = {name: read_npy(exported.files, path) for name, path in half.tables.items()}
+    return open_graph(exported.files[half.file], tables)
 
 
 def _run(sessions: list[onnxruntime.InferenceSession], request: Tensors, candidates: Tensors) -> np.ndarray:

@@ -1,6 +1,7 @@
 """The weights of a candidate half as named arrays, for a runtime that computes it without ONNX Runtime.
 
 `candidate.npz` holds what `score` of `din` and `dien` reads, in inference form: Dice as p = sigmoid(scale x + shift).
+The embedding tables, `table.<feature>` here, are files of their own in a bundle, which the graphs use too.
 Shapes: E width of the target, H of what the attention reads, J outputs of a layer; docs/bundle.md lists the arrays.
 """
 
@@ -18,6 +19,7 @@ from model.nets.din import Din
 from model.nets.embedding import FeatureEmbedding
 from model.nets.interest import InterestNet
 from model.nets.layers import Dice, PRelu, SplitHead
+from model.onnx_tables import table_file
 
 NATIVE_FILE = "candidate.npz"
 
@@ -34,6 +36,7 @@ def native_half(net: Net) -> tuple[NativeHalf, dict[str, NDArray[np.generic]]] |
     weights = {**_tables(net.embedding), **_attention(net.attention), **_head(net.head), **loop}
     half = NativeHalf(
         file=NATIVE_FILE,
+        tables={name: table_file(name) for name in net.embedding.sparse_names["item"]},
         kind="dien" if loop else "din",
         softmax=net.attention.softmax,
         activation="dice" if any(isinstance(layer, Dice) for layer in net.head.rest) else "prelu",

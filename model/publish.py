@@ -1,12 +1,19 @@
 """A trained run -> a bundle, through the parity gate. Nothing is written unless the gate passes."""
 
+import dataclasses
+import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
+from numpy.typing import NDArray
+
 from model.bundle.folder import GOLDEN, PRIOR, encoder_files, to_npy, to_npz, write_bundle
-from model.bundle.manifest import FORMAT_VERSION, Manifest
+from model.bundle.manifest import FORMAT_VERSION, Manifest, NativeHalf
 from model.export import export_halves
 from model.native_weights import native_half
+from model.report.page import report_files
 from model.run_folder import TrainedRun
 from model.torchscript_export import export_torchscript
 
@@ -18,7 +25,7 @@ def publish(run: TrainedRun, root: Path, *, version: str, code_version: str, exp
     """Export `run` and write `root/<version>/`. Raises ExportError, or BundleError if the version is there already."""
     candidates = {name: tensor for name, tensor in run.golden.items() if name.startswith("item_")}
     request = {name: tensor for name, tensor in run.golden.items() if name not in candidates}
-    exported = _EXPORTS[export_format](run.net, request, candidates)
+    exported = _EXPORTS[export_format](run.net, request, candidates, calibration=run.calibration)
     native = native_half(run.net) if export_format == "onnx" else None  # its user half is the ONNX graph
     manifest = Manifest(
         format_version=FORMAT_VERSION,
@@ -31,16 +38,29 @@ def publish(run: TrainedRun, root: Path, *, version: str, code_version: str, exp
         candidate_tile=run.net.candidate_tile,
         export_format=export_format,
         native=native[0] if native else None,
+        calibration=dataclasses.asdict(run.calibration),
         training={"window": run.metrics["window"], "train": run.config["train"]},
-        metrics=run.metrics["splits"],
+        metrics=_numbers(run.metrics["splits"]),
         score_distribution=run.metrics["score_distribution"],
         code_version=code_version,
     )
     files = {
         **encoder_files(run.encoder),
         **exported.files,
-        **({native[0].file: to_npz(native[1])} if native else {}),
+        **(_native_files(*native) if native else {}),
+        **report_files(run.report),
         PRIOR: to_npy(run.prior_ctr),
         GOLDEN: to_npz(exported.golden),
     }
     return write_bundle(root, manifest, files)
+
+
+def _native_files(half: NativeHalf, arrays: Mapping[str, NDArray[np.generic]]) -> dict[str, bytes]:
+    """The weights that no other file holds."""
+    apart = {f"table.{name}" for name in half.tables}
+    return {half.file: to_npz({name: array for name, array in arrays.items() if name not in apart})}
+
+
+def _numbers(splits: dict[str, dict[str, float]]) -> dict[str, dict[str, float]]:
+    """The figures that are numbers: JSON has no NaN, and a split of one class has no AUC."""
+    return {split: {n: v for n, v in figures.items() if math.isfinite(v)} for split, figures in splits.items()}

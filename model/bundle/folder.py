@@ -1,11 +1,13 @@
 """A bundle on disk: written once, renamed into place, verified byte by byte on every read.
 
-bundles/<name>/<version>/manifest.json user.onnx candidate.onnx golden.npz vocab/...
+bundles/<name>/<version>/manifest.json user.onnx candidate.onnx golden.npz vocab/... tables/...
 bundles/<name>/stable            a pointer: a file whose text is a version (pointers.py)
 """
 
 import hashlib
 import io
+import math
+import os
 import re
 import shutil
 import tempfile
@@ -26,10 +28,14 @@ from model.bundle.raw import Lists
 from model.bundle.schema import SIDES, Feature, Schema
 from model.bundle.vocabulary import Hashed, IdIndex, Vocabulary
 
+Content = bytes | memoryview  # of a file; a large one is a read-only view
+
 GOLDEN = "golden.npz"
 PRIOR = "vocab/prior_ctr.npy"
 CATALOGUE = "vocab/catalogue.npz"
 SCALINGS = "vocab/scalings.npz"
+_STEP = 1 << 20  # bytes read and hashed at a time: a larger read keeps every other thread waiting
+_HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 _SAFE_PATH = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*(/[A-Za-z0-9_][A-Za-z0-9_.-]*)*")
 
 
@@ -43,15 +49,15 @@ class Bundle:
     encoder: Encoder
     prior_ctr: NDArray[np.float32]  # by item index; [UNKNOWN] is the overall click rate
     golden: Tensors  # inputs of both halves by name, and `pctr`, the eager net's answer
-    files: Mapping[str, bytes]
+    files: Mapping[str, Content]
 
 
-def write_bundle(root: Path, manifest: Manifest, files: Mapping[str, bytes]) -> Path:
+def write_bundle(root: Path, manifest: Manifest, files: Mapping[str, Content]) -> Path:
     """Write `root/<version>/` in one step and return it. Raises BundleError if that version is already there."""
     target = root / manifest.version
     if target.exists():
         raise BundleError(str(target), "already there; a bundle is never changed")
-    complete = replace(manifest, files={path: _sha256(files[path]) for path in sorted(files)})
+    complete = replace(manifest, files={path: hashlib.sha256(files[path]).hexdigest() for path in sorted(files)})
     root.mkdir(parents=True, exist_ok=True)
     building = Path(tempfile.mkdtemp(dir=root, prefix=".writing-"))
     try:
@@ -69,10 +75,9 @@ def write_bundle(root: Path, manifest: Manifest, files: Mapping[str, bytes]) -> 
 def read_bundle(path: Path) -> Bundle:
     """Read and verify the bundle that `path` is or points to. Raises BundleError naming the file at fault."""
     folder = resolve(path)
-    manifest = manifest_from_bytes(_read(folder, MANIFEST))
+    manifest = manifest_from_bytes(bytes(_read(folder, MANIFEST)[0]))
     files = {name: _verified(folder, name, str(sha256)) for name, sha256 in manifest.files.items()}
-    native = (manifest.native.file,) if manifest.native else ()
-    for name in (manifest.user_half.file, manifest.candidate_half.file, *native, GOLDEN, PRIOR, CATALOGUE, SCALINGS):
+    for name in (*manifest.graph_files(), GOLDEN, PRIOR, CATALOGUE, SCALINGS):
         if name not in files:
             raise BundleError(name, "not listed in the manifest")
     schema = manifest.parsed_schema()
@@ -81,7 +86,7 @@ def read_bundle(path: Path) -> Bundle:
         manifest=manifest,
         schema=schema,
         encoder=read_encoder(schema, files),
-        prior_ctr=_array(files, PRIOR).astype(np.float32, copy=False),
+        prior_ctr=read_npy(files, PRIOR).astype(np.float32, copy=False),
         golden=read_npz(files, GOLDEN),
         files=files,
     )
@@ -130,7 +135,7 @@ def to_npz(arrays: Mapping[str, NDArray[np.generic]]) -> bytes:
     return buffer.getvalue()
 
 
-def read_encoder(schema: Schema, files: Mapping[str, bytes]) -> Encoder:
+def read_encoder(schema: Schema, files: Mapping[str, Content]) -> Encoder:
     """The encoder that `encoder_files` wrote. Raises BundleError naming the file at fault."""
     features = [f for side in SIDES for f in schema.features(side)]
     vocabularies = {f.name: _read_index(files, f) for f in features if f.kind != "dense"}
@@ -139,7 +144,7 @@ def read_encoder(schema: Schema, files: Mapping[str, bytes]) -> Encoder:
     return Encoder(schema, vocabularies, scalings=scalings, catalogue=_read_catalogue(files))
 
 
-def _read_catalogue(files: Mapping[str, bytes]) -> Catalogue:
+def _read_catalogue(files: Mapping[str, Content]) -> Catalogue:
     stored = read_npz(files, CATALOGUE)
     if "ids" not in stored:
         raise BundleError(CATALOGUE, "has no item ids")
@@ -152,10 +157,10 @@ def _read_catalogue(files: Mapping[str, bytes]) -> Catalogue:
     return Catalogue(ids=stored["ids"].astype(np.int64, copy=False), columns=columns)
 
 
-def _read_index(files: Mapping[str, bytes], feature: Feature) -> IdIndex:
+def _read_index(files: Mapping[str, Content], feature: Feature) -> IdIndex:
     if feature.hash_buckets:
         return Hashed(feature.hash_buckets)
-    keys = _array(files, _vocabulary_path(feature.name))
+    keys = read_npy(files, _vocabulary_path(feature.name))
     return Vocabulary(keys.astype(np.str_) if keys.dtype.kind == "U" else keys.astype(np.int64))
 
 
@@ -172,39 +177,55 @@ def _vocabulary_path(name: str) -> str:
     return f"vocab/{name}.npy"
 
 
-def _read(folder: Path, name: str) -> bytes:
+def _read(folder: Path, name: str) -> tuple[Content, str]:
+    """A file and its checksum, step by step: requests are being answered while a bundle is read."""
+    digest = hashlib.sha256()
     try:
-        return (folder / name).read_bytes()
+        with (folder / name).open("rb", buffering=0) as file:
+            content = memoryview(np.empty(os.fstat(file.fileno()).st_size, dtype=np.uint8))
+            at = 0
+            while count := file.readinto(content[at : at + _STEP]):
+                digest.update(content[at : at + count])
+                at += count
     except OSError as error:
         raise BundleError(name, f"cannot be read: {error.strerror}") from error
+    if at < len(content):
+        raise BundleError(name, "became shorter while it was read")
+    return (bytes(content) if at <= _STEP else content.toreadonly()), digest.hexdigest()
 
 
-def _verified(folder: Path, name: str, sha256: str) -> bytes:
+def _verified(folder: Path, name: str, sha256: str) -> Content:
     if not _SAFE_PATH.fullmatch(name) or ".." in name:
         raise BundleError(MANIFEST, f"names a file outside the bundle: {name[:80]!r}")
-    raw = _read(folder, name)
-    if _sha256(raw) != sha256:
+    content, found = _read(folder, name)
+    if found != sha256:
         raise BundleError(name, "its content does not match the checksum in the manifest")
-    return raw
+    return content
 
 
-def _sha256(raw: bytes) -> str:
-    return hashlib.sha256(raw).hexdigest()
-
-
-def _array(files: Mapping[str, bytes], name: str) -> NDArray[np.generic]:
+def read_npy(files: Mapping[str, Content], name: str) -> NDArray[np.generic]:
+    """The array that `to_npy` wrote, read-only and not copied. Raises BundleError naming the file."""
     if name not in files:
         raise BundleError(name, "not listed in the manifest")
+    content = files[name]
+    stream = io.BytesIO(content[:_STEP])
     try:
-        array = np.load(io.BytesIO(files[name]), allow_pickle=False)
-    except (ValueError, OSError, EOFError) as error:
+        read_header = _HEADERS[np.lib.format.read_magic(stream)]  # type: ignore[no-untyped-call]  # numpy's
+        shape, by_column, dtype = read_header(stream)
+        if by_column or dtype.hasobject:
+            raise ValueError("rows of plain values are expected")
+        count = math.prod(shape)
+        if len(content) - stream.tell() != count * dtype.itemsize:
+            raise ValueError(f"{shape} of {dtype} do not fit its length")
+        if not count:
+            return np.empty(shape, dtype)
+        array: NDArray[np.generic] = np.frombuffer(content, dtype, count, stream.tell()).reshape(shape)
+    except (ValueError, KeyError, EOFError) as error:
         raise BundleError(name, f"not a numpy file: {error}") from error
-    if not isinstance(array, np.ndarray):
-        raise BundleError(name, "not a single array")
     return array
 
 
-def read_npz(files: Mapping[str, bytes], name: str) -> Tensors:
+def read_npz(files: Mapping[str, Content], name: str) -> Tensors:
     """The arrays that `to_npz` wrote. Raises BundleError naming the file if it is missing or something else."""
     if name not in files:
         raise BundleError(name, "not listed in the manifest")

@@ -11,7 +11,7 @@ from model.bundle.errors import BundleError, ConfigError
 from model.bundle.schema import PADDING, UNKNOWN, Schema, schema_from_table
 from model.bundle.typed_table import from_table
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 MANIFEST = "manifest.json"
 
 
@@ -31,6 +31,7 @@ class Half:
     file: str
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
+    tables: dict[str, Any] = dataclasses.field(default_factory=dict)  # constant of the graph -> the .npy that holds it
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +39,7 @@ class NativeHalf:
     """The candidate half's weights as plain arrays, for a runtime that knows this kind of net by itself."""
 
     file: str
+    tables: dict[str, Any]  # sparse item feature -> the .npy that holds its embeddings
     kind: Literal["din", "dien"]
     softmax: bool  # over the attention
     activation: Literal["dice", "prelu"]  # of the head
@@ -65,6 +67,12 @@ class Manifest:
     score_distribution: dict[str, Any] = dataclasses.field(default_factory=dict)
     code_version: str = ""
     files: dict[str, Any] = dataclasses.field(default_factory=dict)  # path -> sha256 of every other file
+
+    def graph_files(self) -> tuple[str, ...]:
+        """Every file that a runtime reads."""
+        native = (self.native.file, *self.native.tables.values()) if self.native else ()
+        halves = (self.user_half, self.candidate_half)
+        return (*(name for half in halves for name in (half.file, *half.tables.values())), *native)
 
     def parsed_schema(self) -> Schema:
         """The feature schema. Raises BundleError if it is not one."""

@@ -8,7 +8,7 @@ import onnxruntime as ort
 
 from model.bundle.encode import Tensors
 from model.bundle.errors import BundleError
-from model.bundle.folder import Bundle
+from model.bundle.folder import Bundle, Content, read_npy
 from model.bundle.manifest import Half, TensorSpec
 from service.runtimes.base import FLOAT32_TOLERANCE, BatchLimits, RuntimeFailure
 
@@ -83,13 +83,17 @@ def _run(session: ort.InferenceSession, feed: Tensors, names: list[str]) -> Tens
 
 
 def open_session(
-    files: Mapping[str, bytes], half: Half, *, providers: Sequence[Provider] = ("CPUExecutionProvider",)
+    files: Mapping[str, Content], half: Half, *, providers: Sequence[Provider] = ("CPUExecutionProvider",)
 ) -> ort.InferenceSession:
     """A session that computes with one thread of the caller's. Raises BundleError as the runtimes here do."""
     if half.file not in files:
         raise BundleError(half.file, "not listed in the manifest")
+    tables = {name: read_npy(files, str(path)) for name, path in half.tables.items()}
+    options = _options()
     try:
-        session = ort.InferenceSession(files[half.file], _options(), providers=list(providers))
+        options.add_external_initializers(list(tables), [ort.OrtValue.ortvalue_from_numpy(t) for t in tables.values()])
+        session = ort.InferenceSession(bytes(files[half.file]), options, providers=list(providers))
+        session.tables = tables  # which it reads where they are, so they must live as long
     except Exception as error:  # onnxruntime's errors have no base class of their own
         raise BundleError(half.file, f"onnxruntime cannot load it: {error}") from error
     _check(half.file, "input", found=session.get_inputs(), expected=half.inputs)

@@ -81,7 +81,7 @@ def test_another_format_version_is_refused(rewritten):
     """A bundle of another release says which version it has and which is read here."""
     path = rewritten(format_version=0)
 
-    assert refusal(path) == f"{MANIFEST}: format version 0, this release reads 1"
+    assert refusal(path) == f"{MANIFEST}: format version 0, this release reads 2"
 
 
 def test_altered_golden_scores_are_refused(bundle_path, rewritten):

@@ -18,6 +18,7 @@ from model.bundle.pointers import write_pointer
 from model.export import check_parity, refuse_frozen
 from model.halves import ExportedHalves, ExportError, eager_pctr
 from model.nets import build_net
+from model.onnx_tables import open_graph
 from model.publish import publish
 from model.run_folder import TrainedRun, load_run, vocabulary_sizes
 
@@ -39,7 +40,7 @@ def test_exported_scores_are_the_eager_scores_at_every_size(run: TrainedRun, bun
     """Users, history length and candidates vary freely in the exported graphs, with the eager net's scores."""
     items = {n: t for n, t in run.golden.items() if n.startswith("item_")}
     request = {n: t for n, t in run.golden.items() if n not in items}
-    user, candidate = (onnxruntime.InferenceSession(bundle.files[f"{h}.onnx"]) for h in ("user", "candidate"))
+    user, candidate = (onnxruntime.InferenceSession(bundle.path / f"{h}.onnx") for h in ("user", "candidate"))
     for users, length, count in ((1, 1, 1), (3, 2, 500), (8, 50, 7), (1, 100, 64)):
         inputs = {n: np.take(t, np.arange(users) % len(t), axis=0) for n, t in request.items()}
         inputs["history"] = np.take(inputs["history"], np.arange(length) % inputs["history"].shape[1], axis=1)
@@ -78,14 +79,14 @@ def test_altered_scores_do_not_pass_the_gate(bundle: Bundle) -> None:
 
 def test_a_frozen_dimension_is_refused(bundle: Bundle) -> None:
     """The file's own input shapes count: a history length fixed at 7 is found in a graph that looks right otherwise."""
-    proto = onnx.load_from_string(bundle.files["user.onnx"])
+    proto = onnx.load(bundle.path / "user.onnx")
     (history,) = [i for i in proto.graph.input if i.name == "history"]
     specs = bundle.manifest.user_half.inputs
-    refuse_frozen(proto.SerializeToString(), specs, file="user.onnx")
+    refuse_frozen(open_graph(proto.SerializeToString(), {}), specs, file="user.onnx")
     history.type.tensor_type.shape.dim[1].dim_value = 7
 
     with pytest.raises(ExportError, match=r"user.onnx: history has L fixed at 7 in axis 1"):
-        refuse_frozen(proto.SerializeToString(), specs, file="user.onnx")
+        refuse_frozen(open_graph(proto.SerializeToString(), {}), specs, file="user.onnx")
 
 
 def test_nothing_of_the_machine_or_of_training_is_in_the_graphs(bundle: Bundle) -> None:
@@ -179,7 +180,7 @@ def test_another_format_version_is_refused(bundle_folder: Path) -> None:
     path = bundle_folder / MANIFEST
     path.write_text(json.dumps({**json.loads(path.read_text()), "format_version": 0}))
 
-    with pytest.raises(BundleError, match=r"manifest.json: format version 0, this release reads 1"):
+    with pytest.raises(BundleError, match=r"manifest.json: format version 0, this release reads 2"):
         read_bundle(bundle_folder)
 
 

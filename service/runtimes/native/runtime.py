@@ -4,7 +4,7 @@ from pathlib import Path
 
 from model.bundle.encode import Tensors
 from model.bundle.errors import BundleError
-from model.bundle.folder import Bundle, read_npz
+from model.bundle.folder import Bundle, read_npy, read_npz
 from model.bundle.manifest import MANIFEST
 from service.runtimes.base import FLOAT32_TOLERANCE, BatchLimits
 from service.runtimes.native.candidate import NativeCandidate
@@ -31,7 +31,8 @@ class NativeRuntime:
         native = bundle.manifest.native
         if native is None:
             raise BundleError(MANIFEST, "has no weights for the native runtime; export the run again")
-        weights = read_weights(native, bundle.schema, read_npz(bundle.files, native.file))
+        tables = {f"table.{name}": read_npy(bundle.files, str(path)) for name, path in native.tables.items()}
+        weights = read_weights(native, bundle.schema, {**read_npz(bundle.files, native.file), **tables})
         _check_share(bundle, weights, native.file)
         self._user = UserHalf(bundle)
         self._candidate = NativeCandidate(weights, kernel, path=path)
