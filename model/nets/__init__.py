@@ -15,12 +15,16 @@ from model.nets.din_gru import DinGru, DinGruConfig
 from model.nets.frame import FrameConfig
 from model.nets.gru_gru import GruGru, GruGruConfig
 from model.nets.interest import InterestNet
+from model.nets.pnn import Pnn, PnnConfig
+from model.nets.wide_deep import WideDeep, WideDeepConfig
 
-Net = Base | Din | InterestNet
+Net = Base | WideDeep | Pnn | Din | InterestNet
 
 # `Any`: each net takes its own configuration.
 NETS: Mapping[str, tuple[type[FrameConfig], Callable[[Any, Schema, Mapping[str, int]], Net]]] = {
     "base": (BaseConfig, Base),
+    "wide_deep": (WideDeepConfig, WideDeep),
+    "pnn": (PnnConfig, Pnn),
     "din": (DinConfig, Din),
     "din_gru": (DinGruConfig, DinGru),
     "gru_gru": (GruGruConfig, GruGru),

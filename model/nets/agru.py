@@ -35,6 +35,7 @@ class AttendedUpdateGru(Gates):
 
     def __init__(self, width: int, hidden: int) -> None:
         super().__init__(width, hidden, recurrence=augru_recurrence, gates=2)
+        self.hidden = hidden
 
     def inputs(self, interest_ULH: Tensor) -> Tensor:
         """The gates' share of each step's input, [U, L, G]."""
@@ -47,14 +48,14 @@ class AttendedUpdateGru(Gates):
 
     def loop_weight(self) -> Tensor:
         """The recurrent weights [G, H] as AUGRU's loop takes them."""
-        return _opened(self.hidden_weight)
+        return _opened(self.hidden_weight, self.hidden)
 
     def loop_bias(self) -> Tensor:
         """The recurrent biases [G] as AUGRU's loop takes them."""
-        return _opened(self.hidden_bias)
+        return _opened(self.hidden_bias, self.hidden)
 
 
-def _opened(gates: Tensor) -> Tensor:
+def _opened(gates: Tensor, hidden: int) -> Tensor:
     """Rows (r, c) as (r, u, c); the state has no say in u."""
-    H = len(gates) // 2
-    return torch.cat([gates[:H], torch.zeros_like(gates[:H]), gates[H:]])
+    r, c = gates[:hidden], gates[hidden:]
+    return torch.cat([r, torch.zeros_like(r), c])

@@ -3,7 +3,7 @@
 Shapes: U users, C candidates per user, L history, E width of one behavior (its shared fields side by side).
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Mapping
 from typing import Literal
 
 import torch
@@ -28,7 +28,7 @@ class FeatureEmbedding(nn.Module):
     """
 
     def __init__(self, schema: Schema, sizes: Mapping[str, int], *, max_norm: float = 0.0) -> None:
-        """`max_norm` bounds the length of every row of every table, see `limit_norms`; 0 does not."""
+        """`max_norm` bounds the length of every row; 0 does not. Training keeps it after each step (`NetOptimizer`)."""
         super().__init__()
         sparse = [f for side in SIDES for f in schema.sparse(side)]
         self.tables = nn.ModuleDict({f.name: _table(sizes[f.name], f.dim) for f in sparse})
@@ -43,11 +43,15 @@ class FeatureEmbedding(nn.Module):
         self.has_dense: dict[str, bool] = {side: bool(schema.dense(side)) for side in SIDES}
         self.gaps = nn.ParameterDict({gap: torch.zeros(GAP_ROWS, self.behavior_width) for gap in self.gap_columns})
         self.max_norm = max_norm
-        self.limit_norms()
+        if max_norm:
+            with torch.no_grad():
+                for table in self.tables.values():
+                    table.get_parameter("weight").renorm_(2, 0, max_norm)
 
-    def request(self, request: Tensors) -> list[Tensor]:
-        """User and context features, each [U, dim] or [U, D]; an empty list if there are none."""
-        return [part for side in ("user", "context") for part in self._side(side, request, leave_out=())]
+    def request(self, request: Tensors, *, dense: bool = True) -> list[Tensor]:
+        """User and context features, each [U, dim] or, unless told to leave it out, [U, D]; empty without any."""
+        sides = ("user", "context")
+        return [part for side in sides for part in self._side(side, request, leave_out=(), dense=dense)]
 
     def history(self, history_ULF: Tensor) -> Tensor:
         """Behaviors [U, L, F] -> [U, L, E]."""
@@ -62,44 +66,14 @@ class FeatureEmbedding(nn.Module):
         sparse_UCF, columns = candidates["item_sparse"], self.columns["item"]
         return torch.cat([self._embed(name, sparse_UCF[..., columns[name]]) for name in self.shared], dim=-1)
 
-    def item_extra(self, candidates: Tensors) -> list[Tensor]:
-        """The candidate's other features, each [U, C, dim] or [U, C, D]; an empty list if there are none."""
-        return self._side("item", candidates, leave_out=self.shared)
+    def item_extra(self, candidates: Tensors, *, dense: bool = True) -> list[Tensor]:
+        """The candidate's other features, each [U, C, dim] or, unless told to leave it out, [U, C, D]; may be empty."""
+        return self._side("item", candidates, leave_out=self.shared, dense=dense)
 
-    def touched(self, tensors: Tensors) -> Iterator[tuple[str, Tensor]]:
-        """Feature and the rows of its table that a batch of encoded tensors reads: ascending, each once, no padding.
-
-        `history` and `negatives` count for the tables that they share. A table that nothing reads is left out.
-        """
-        for name in self.tables:
-            sides = [(side, columns[name]) for side, columns in self.columns.items() if name in columns]
-            rows = [tensors[f"{side}_sparse"][..., at] for side, at in sides]
-            behaviors = [tensors[kind] for kind in ("history", "negatives") if kind in tensors]
-            shared = [at for n, at in zip(self.shared, self.history_columns, strict=True) if n == name]
-            rows += [ids[..., at] for ids in behaviors for at in shared]
-            touched = torch.unique(torch.cat([ids.flatten() for ids in rows]))
-            yield name, touched[touched != PADDING]
-
-    @torch.no_grad()
-    def limit_norms(self, tensors: Tensors | None = None) -> None:
-        """Shorten every row longer than `max_norm` to it: the rows that a batch of `tensors` reads, or all.
-
-        Training calls this after each step, so the tables that are exported keep to it too.
-        """
-        if not self.max_norm:
-            return
-        everything = ((name, None) for name in self.tables)
-        for name, rows in self.touched(tensors) if tensors is not None else everything:
-            weight = self.tables[name].get_parameter("weight")
-            if rows is None:
-                weight.renorm_(2, 0, self.max_norm)
-            else:
-                weight[rows] = weight[rows].renorm(2, 0, self.max_norm)
-
-    def _side(self, side: str, tensors: Tensors, *, leave_out: "list[str] | tuple[str, ...]") -> list[Tensor]:
+    def _side(self, side: str, tensors: Tensors, *, leave_out: Collection[str], dense: bool) -> list[Tensor]:
         wanted = [(name, at) for name, at in self.columns[side].items() if name not in leave_out]
         parts = [self._embed(name, tensors[f"{side}_sparse"][..., at]) for name, at in wanted]
-        return parts + ([tensors[f"{side}_dense"]] if self.has_dense[side] else [])
+        return parts + ([tensors[f"{side}_dense"]] if dense and self.has_dense[side] else [])
 
     def _embed(self, name: str, ids: Tensor) -> Tensor:
         """The vectors [..., dim] of one feature's columns [..., places]; a list's are pooled, 0 for an empty one."""

@@ -38,11 +38,11 @@ class AttentionConfig(FrameConfig):
     attention_kind: AttentionKind = "mlp"
 
 
-def make_head(config: FrameConfig, embedding: FeatureEmbedding, *, reads: int = 0) -> SplitHead:
-    """The head of a net that reads `reads` numbers of the history per candidate."""
+def make_head(config: FrameConfig, embedding: FeatureEmbedding, *, reads: int = 0, user_reads: int = 0) -> SplitHead:
+    """The head of a net that shows it `reads` numbers more per candidate, and `user_reads` more per user."""
     E = embedding.behavior_width
     return SplitHead(
-        embedding.request_width + E,
+        embedding.request_width + E + user_reads,
         2 * E + embedding.item_extra_width + reads,
         hidden=config.head,
         activation=config.activation,
@@ -57,9 +57,9 @@ def read_history(embedding: FeatureEmbedding, request: Tensors, pooling: Pooling
     return history_ULE, mask_UL, pool_history(history_ULE, mask_UL, pooling)
 
 
-def user_part(embedding: FeatureEmbedding, request: Tensors, pooled_UE: Tensor) -> Tensor:
-    """What the head sees of the user, [U, D]."""
-    return torch.cat([*embedding.request(request), pooled_UE], dim=-1)
+def user_part(embedding: FeatureEmbedding, request: Tensors, pooled_UE: Tensor, *reads_UD: Tensor) -> Tensor:
+    """What the head sees of the user, [U, D]; `reads_UD` is what the net found out besides."""
+    return torch.cat([*embedding.request(request), pooled_UE, *reads_UD], dim=-1)
 
 
 def candidate_part(embedding: FeatureEmbedding, state: Tensors, candidates: Tensors, *reads_UCD: Tensor) -> Tensor:
