@@ -6,6 +6,7 @@ time, of any category otherwise, and is clicked with probability
 
     sigmoid(bias + strength * weight of the item's category + item quality + small effects of segment, hour and price)
 
+`synthetic_extras` adds columns that say nothing more about a click, for schemas that ask for them.
 That probability ranks impressions as well as anybody could (Bayes-optimal), so its AUC bounds what a net can reach.
 """
 
@@ -21,6 +22,7 @@ from model.bundle.typed_table import setting
 from model.bundle.vocabulary import Ids
 from model.data.columns import BAYES_PCTR
 from model.data.interactions import Interactions
+from model.data.synthetic_extras import add_extras
 
 _Floats = NDArray[np.float64]
 
@@ -81,7 +83,7 @@ class _World:
 def synthesize(config: SyntheticConfig, schema: Schema) -> Interactions:
     """The log as ratings 1 (clicked) and 0, with columns `hour` and `bayes_pctr`; users have `segment`, items `price`.
 
-    Ids count from 1. The same config gives the same log.
+    A schema may also ask for what `synthetic_extras` adds. Ids count from 1. The same config gives the same log.
     """
     _check(config)
     rng = np.random.default_rng(config.seed)
@@ -104,9 +106,8 @@ def synthesize(config: SyntheticConfig, schema: Schema) -> Interactions:
     category = {keys.category or "cate_id": world.category + 1}
     names = np.array([name for name, _ in _SEGMENTS])
     users = {keys.user: np.arange(1, config.users + 1), "segment": names[world.segment]}
-    return Interactions(
-        ratings=pl.DataFrame(columns), items=pl.DataFrame({**items, **category}), users=pl.DataFrame(users)
-    )
+    ratings, shown = pl.DataFrame(columns), pl.DataFrame({**items, **category})
+    return add_extras(Interactions(ratings=ratings, items=shown, users=pl.DataFrame(users)), schema, seed=config.seed)
 
 
 def _check(config: SyntheticConfig) -> None:

@@ -7,19 +7,20 @@ ids into a column of equally long strings. What `rows.py` has read is checked al
 """
 
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from operator import itemgetter
 from typing import Any, Literal
 
 import numpy as np
 
 from model.bundle.errors import EncodeError
-from model.bundle.raw import as_ids, as_numbers
+from model.bundle.raw import Lists, as_ids, as_numbers
 from model.bundle.schema import Feature
 from model.bundle.vocabulary import Ids
 from service.api.rows import IdRows
 from service.errors import InvalidRequest
 
-Kind = Literal["id", "text", "number"]
+Kind = Literal["id", "text", "number", "ids", "texts"]
 Fields = Mapping[str, Kind]
 Values = Sequence[object] | Ids
 
@@ -27,11 +28,16 @@ _TYPES: Mapping[Kind, frozenset[type]] = {
     "id": frozenset({int}),
     "text": frozenset({str}),
     "number": frozenset({int, float}),
+    "ids": frozenset({list}),
+    "texts": frozenset({list}),
 }
+_INNER: Mapping[Kind, Kind] = {"ids": "id", "texts": "text"}
 _ALLOWED: Mapping[Kind, str] = {
     "id": "an integer from 0 to 2^63 - 1",
     "text": "a string",
     "number": "a finite number",
+    "ids": "a list of integers from 0 to 2^63 - 1",
+    "texts": "a list of strings",
 }
 
 
@@ -39,6 +45,8 @@ def kind_of(feature: Feature) -> Kind:
     """What a request must send for this feature."""
     if feature.kind == "dense":
         return "number"
+    if feature.kind == "multi":
+        return "ids" if feature.dtype == "int" else "texts"
     return "id" if feature.dtype == "int" else "text"
 
 
@@ -74,11 +82,24 @@ def check_columns(columns: Mapping[str, Values], fields: Fields, *, where: str) 
 
 
 def check_column(values: Values, kind: Kind, *, where: str) -> object:
-    """One column: int64 ids, float64 numbers, or the strings themselves."""
+    """One column: int64 ids, float64 numbers, the strings themselves, or a list per row."""
     if kind == "id":
         return check_ids(values, where=where)
     _check_types(values, kind, where=where)
+    if kind in _INNER:
+        return _check_lists(list(values), kind, where=where)
     return as_numbers(np.array(values, dtype=np.float64), feature=where) if kind == "number" else values
+
+
+def _check_lists(values: list[Any], kind: Kind, *, where: str) -> Lists:
+    """`Any`: lists, of what JSON gave."""
+    inner = _INNER[kind]
+    lengths = np.array(list(map(len, values)), dtype=np.int64)
+    try:
+        flat = check_column(list(chain.from_iterable(values)), inner, where=where)
+    except InvalidRequest:
+        raise _refused(values, kind, where=where) from None
+    return Lists(values=flat, lengths=lengths)  # type: ignore[arg-type]  # ids or texts
 
 
 def check_ids(values: Values, *, where: str) -> Ids:
@@ -108,10 +129,16 @@ def _check_types(values: Values, kind: Kind, *, where: str) -> None:
 def _refused(values: Values, kind: Kind, *, where: str) -> InvalidRequest:
     row = next(i for i, value in enumerate(values) if not _fits(value, kind))
     place = where if len(values) == 1 else f"{where}, row {row}"
-    return InvalidRequest(f"{place}: found {shown(values[row])}, allowed: {_ALLOWED[kind]}")
+    inner = _INNER.get(kind)
+    if inner is None or not isinstance(value := values[row], list):
+        return InvalidRequest(f"{place}: found {shown(values[row])}, allowed: {_ALLOWED[kind]}")
+    wrong = next(one for one in value if not _fits(one, inner))
+    return InvalidRequest(f"{place}: found {shown(wrong)} in a list, allowed: {_ALLOWED[kind]}")
 
 
 def _fits(value: object, kind: Kind) -> bool:
+    if isinstance(value, list):
+        return kind in _INNER and all(_fits(one, _INNER[kind]) for one in value)
     return type(value) in _TYPES[kind] and not (kind == "id" and isinstance(value, int) and not 0 <= value < 2**63)
 
 

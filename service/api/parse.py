@@ -1,5 +1,6 @@
 """The bytes of POST /score -> a valid ScoreRequest, or an InvalidRequest that says what to change."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -26,6 +27,7 @@ from service.errors import InvalidRequest, TooLarge
 from service.scoring.scorer import ScoreRequest
 
 M = TypeVar("M", bound=BaseModel)
+_MAX_SECONDS = 2**53  # in ms still an int64
 _TIME = "time"  # of a behavior in the request, in ms since the epoch
 
 
@@ -48,6 +50,9 @@ class ScoreParser:
         self._max_history = max_history
         self._item: Fields = {keys.item: "id", **{f.name: kind_of(f) for f in schema.item}}
         self._context: Fields = {f.name: kind_of(f) for f in schema.context}
+        self._timed = schema.times is not None
+        if self._timed:
+            self._context = {keys.timestamp: "number", **self._context}
         users = {f.name: kind_of(f) for f in schema.user}
         self._user_key = users.pop(keys.user, None)  # a feature that user_id fills
         self._user: Fields = users
@@ -63,16 +68,30 @@ class ScoreParser:
         user = to_single_row(body.user, self._user, where="user")
         if self._user_key:
             user[self._keys.user] = check_column([body.user_id], self._user_key, where="user_id")
+        context = to_single_row(body.context, self._context, where="context")
         request = ScoreRequest(
             user_id=body.user_id,
             candidates={self._keys.item: item_ids, **check_columns(columns, self._item, where="candidates")},
             count=len(item_ids),
             user=user,
-            context=to_single_row(body.context, self._context, where="context"),
+            context=context,
             history=None if body.history is None else self._history(body.history),
             deadline=deadline,
+            now_ms=self._now_ms(context),
         )
         return Parsed(request=request, item_ids=item_ids, top_k=body.top_k)
+
+    def _now_ms(self, context: Mapping[str, object]) -> int | None:
+        """The request's own time, in ms; None: now. A log's time is in seconds, under the same name."""
+        given = context.get(self._keys.timestamp) if self._timed else None
+        if given is None:
+            return None
+        seconds = float(given[0])  # type: ignore[index]  # a column of one number
+        if not 0 <= seconds < _MAX_SECONDS:
+            raise InvalidRequest(
+                f"context.{self._keys.timestamp}: found {seconds}, allowed: seconds since the epoch, below 2^53"
+            )
+        return int(seconds * 1000)
 
     def _check_count(self, count: int) -> None:
         if count == 0:
@@ -87,6 +106,8 @@ class ScoreParser:
             raise TooLarge(f"history: found {count} behaviors, allowed: at most {self._max_history}")
         ids = {name: check_ids(values, where=f"history.{name}") for name, values in columns.items()}
         time = ids.get(_TIME)
+        if time is None and self._timed and count:
+            raise InvalidRequest(f"history: has no {_TIME}, which this bundle needs: milliseconds since the epoch")
         behaviors = make_behaviors(ids[self._keys.item], category=ids.get(self._keys.category or ""), time=time)
         return behaviors if time is None else behaviors[np.argsort(time, kind="stable")]
 

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SkipValidation, StringConstraints
 
-Value = int | float | str
+Value = int | float | str | list[int] | list[str]
 Rows = list[dict[str, Value]]
 Columns = dict[str, list[Value]]
 

@@ -11,6 +11,7 @@ Pure but for the store and the engine, which are passed in, as is the clock.
 """
 
 import asyncio
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -50,6 +51,7 @@ class ScoreRequest:
     context: Columns
     history: Behaviors | None  # None: ask the store
     deadline: float  # on the scorer's clock
+    now_ms: int | None = None  # when the request is, on the clock of behaviors; None: now
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -78,10 +80,11 @@ class Scored:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ScorerOptions:
-    """The clock that every deadline is on, the longest wait for the store, and what may be given up."""
+    """Both clocks, the longest wait for the store, and what may be given up. Every deadline is on `clock`."""
 
     clock: Clock
     store_timeout_s: float
+    now: Clock = time.time  # seconds since the epoch: behaviors have such times
     allow_prior: bool = False  # answer from the prior instead of refusing
     state_cache_bytes: int = 0
 
@@ -105,9 +108,6 @@ class Scorer:
         self._store = store
         self._engine = engine
         self._options = options
-        names = [feature.name for feature in net.encoder.schema.sparse("user")]
-        user_key = net.encoder.schema.keys.user
-        self._user_at = names.index(user_key) if user_key in names else None
 
     async def score(self, request: ScoreRequest) -> Scored:
         """Score every candidate. Raises Overloaded, DeadlineExceeded, ComputeFailed or NotReady."""
@@ -157,7 +157,7 @@ class Scorer:
             status=status,
             unknown_items=unknown_items,
             user_status=user_status,
-            history_len=min(len(history), self.encoder.schema.max_history),
+            history_len=int(user["history_len"][0]),
             degraded=degraded,
             timings=timings,
         )
@@ -195,7 +195,8 @@ class Scorer:
 
     def _encode_user(self, request: ScoreRequest, history: Behaviors) -> Tensors:
         user = self.encoder.encode_request(request.user, request.context, rows=1)
-        return {**user, **self.encoder.encode_history([history])}
+        now_ms = int(self._options.now() * 1000) if request.now_ms is None else request.now_ms
+        return {**user, **self.encoder.encode_history([history], now_ms=np.array([now_ms]))}
 
     def _statuses(self, items: Tensors) -> tuple[Sequence[Status], int]:
         features = self.encoder.unknown_features(items)
@@ -206,7 +207,8 @@ class Scorer:
         return [STATUSES[code] for code in codes.tolist()], int(unknown.sum())
 
     def _user_status(self, user: Tensors, history: Behaviors) -> UserStatus:
-        known = len(history) > 0 if self._user_at is None else user["user_sparse"][0, self._user_at] != UNKNOWN
+        index = self.encoder.user_index(user)
+        known = len(history) > 0 if index is None else index[0] != UNKNOWN
         return "known" if known else "unknown"
 
 
