@@ -17,6 +17,7 @@ from model.bundle.typed_table import setting
 
 Method = Literal["none", "platt", "isotonic"]
 
+_SATURATED = 700.0  # exp of more overflows
 _FAR = 1e4  # beyond every logit; a line through a knot there goes on with the slope at that end
 
 
@@ -59,8 +60,7 @@ class Calibration:
 
     def pctr(self, raw: NDArray[np.floating]) -> NDArray[np.float32]:
         """Calibrated pCTR of raw logits, any shape. Equal to the graphs' to float32's precision."""
-        half = np.tanh(self.logit(raw).astype(np.float32) * np.float32(0.5))
-        scores: NDArray[np.float32] = half * np.float32(0.5) + np.float32(0.5)
+        scores: NDArray[np.float32] = sigmoid(self.logit(raw)).astype(np.float32)
         return scores
 
 
@@ -69,5 +69,5 @@ UNCALIBRATED = Calibration()
 
 def sigmoid(logit: NDArray[np.float64]) -> NDArray[np.float64]:
     """1 / (1 + exp(-logit)), which neither overflows nor warns."""
-    half: NDArray[np.float64] = 0.5 * np.tanh(0.5 * logit) + 0.5
-    return half
+    scores: NDArray[np.float64] = 1 / (1 + np.exp(-np.clip(logit, -_SATURATED, _SATURATED)))
+    return scores
