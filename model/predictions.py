@@ -1,6 +1,6 @@
 """The scores of one split, row by row: what every figure of a run is computed from, and what two runs are compared on.
 
-N rows. They are kept in the run as `predictions/<split>.npz`, about 30 bytes a row.
+N rows. They are kept in the run as `predictions/<split>.npz`, 40 bytes a row.
 """
 
 import hashlib
