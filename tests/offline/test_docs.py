@@ -94,7 +94,7 @@ def test_every_key_of_the_training_file_has_its_row():
 
 @pytest.mark.parametrize("key", net_keys())
 def test_every_net_option_has_its_rows(key: str):
-    """Each option is in both tables with its default in every net; the reference names exactly the nets that have it."""
+    """Each option is in both tables with its defaults; the reference names exactly the nets that have it."""
     defaults, kinds = net_keys()[key]
     default, nets, _ = rows(page("configuration.md"))[key]
     assert cells(default) == defaults

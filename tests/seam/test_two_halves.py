@@ -6,11 +6,15 @@ import torch
 from torch import Tensor, nn
 
 from model.bundle.schema import Schema, schema_from_table
+from model.nets import NETS as net_kinds  # noqa: N811  # the constant of this file is another
 from model.nets import Net, build_net
-from model.nets.attention import TargetAttention
+from model.nets.attention import ProductAttention, TargetAttention
 from model.nets.augru import Augru
 from model.nets.gru import Gru
+from model.nets.interest import InterestNet
+from model.nets.pnn import Pnn
 from model.nets.recurrence import gated_recurrence
+from model.nets.wide_deep import WideDeep
 
 SIZES = {"city": 9, "hour": 26, "item_id": 500, "cate_id": 40}
 
@@ -34,6 +38,8 @@ def make_net(schema: Schema, **table: object) -> Net:
     for name, tensor in net.state_dict().items():
         if "tables" in name:
             tensor[2:].normal_(std=0.5)
+        elif "cross" in name or name == "attention.weight":
+            tensor.normal_(std=0.5)
         elif name.endswith("variance"):
             tensor.uniform_(0.5, 2)
         elif name.endswith(("mean", "alpha")):
@@ -60,25 +66,42 @@ def random_inputs(lengths: list[int], candidates: int, *, width: int | None = No
     return {name: torch.from_numpy(array) for name, array in arrays.items()}
 
 
-def paper_attention(attention: TargetAttention, q: Tensor, keys: list[Tensor]) -> list[Tensor]:
-    """a(k, q) = MLP([q; k; q-k; q*k]) per behavior (DIN, section 4.3); Wd is free, so it is drawn here."""
+def paper_scores(attention: TargetAttention | ProductAttention, q: Tensor, keys: list[Tensor]) -> list[Tensor]:
+    """MLP([q; k; q-k; q*k]) per behavior (DIN, section 4.3), whose Wd is free and so drawn here; or a product."""
     E = len(q)
+    if isinstance(attention, ProductAttention):
+        if not list(attention.parameters()):
+            return [q @ k / E**0.5 for k in keys]
+        return [q @ attention.weight[:, :-1] @ k + q @ attention.weight[:, -1] for k in keys]
     Wd = torch.linspace(-1, 1, E * attention.bias.numel()).view(E, -1)
     blocks = [attention.query_weight - Wd, attention.key_weight + Wd, Wd, attention.product_weight]
     W1 = torch.cat(blocks)
-    scores = [attention.rest(torch.cat([q, k, q - k, q * k]) @ W1 + attention.bias)[0] for k in keys]
+    return [attention.rest(torch.cat([q, k, q - k, q * k]) @ W1 + attention.bias)[0] for k in keys]
+
+
+def paper_attention(attention: TargetAttention | ProductAttention, q: Tensor, keys: list[Tensor]) -> list[Tensor]:
+    """A weight per behavior, of sum 1 with softmax."""
+    scores = paper_scores(attention, q, keys)
     if attention.softmax and scores:
         return list(torch.softmax(torch.stack(scores), dim=0))
     return scores
 
 
-def paper_augru(augru: Augru, interests: list[Tensor], weights: list[Tensor]) -> Tensor:
-    """DIEN, section 4.3.2, eq. 14-16, on torch's own GRU gates."""
-    h = torch.zeros(augru.hidden_weight.shape[1])
+def paper_evolution(net: InterestNet, kind: str, interests: list[Tensor], weights: list[Tensor]) -> Tensor:
+    """DIEN, section 4.3, AIGRU, AGRU, AUGRU and the public code's VecAttGRUCell (whose u is 1 - u here)."""
+    gru = net.evolution
+    h = torch.zeros(gru.hidden_weight.shape[1])
     for i, a in zip(interests, weights, strict=True):
-        x_r, x_u, x_c = (augru.input_weight @ i + augru.input_bias).chunk(3)
-        h_r, h_u, h_c = (augru.hidden_weight @ h + augru.hidden_bias).chunk(3)
-        u = a * torch.sigmoid(x_u + h_u)
+        x = gru.input_weight @ (a * i if kind == "aigru" else i) + gru.input_bias
+        g = gru.hidden_weight @ h + gru.hidden_bias
+        if kind == "agru":
+            (x_r, x_c), (h_r, h_c) = x.chunk(2), g.chunk(2)
+            u = a
+        else:
+            (x_r, x_u, x_c), (h_r, h_u, h_c) = x.chunk(3), g.chunk(3)
+            u = torch.sigmoid(x_u + h_u)
+        if kind == "dien":
+            u = a * u if gru.update == "paper" else 1 - (1 - a) * (1 - u)
         h = (1 - u) * h + u * torch.tanh(x_c + torch.sigmoid(x_r + h_r) * h_c)
     return h
 
@@ -109,22 +132,54 @@ def paper_logit(net: Net, kind: str, tensors: dict[str, Tensor], u: int, c: int)
     user = [tables["city"](tensors["user_sparse"][u, 0]), tensors["user_dense"][u]]
     user += [tables["hour"](tensors["context_sparse"][u, 0]), total]
     item = [q, tensors["item_dense"][u, c], q * total]
+    if kind == "pnn":
+        user, item = paper_products(net, user, item, total, q)
     if kind == "din":
         weights = paper_attention(net.attention, q, history)
         item.append(sum((w * k for w, k in zip(weights, history, strict=True)), torch.zeros_like(q)))
-    if kind == "dien":
-        states = paper_gru(net.extractor, history)
-        item.append(paper_augru(net.evolution, states, paper_attention(net.attention, q, states)))
+    if isinstance(net, InterestNet):
+        states = history
+        for gru in net.extractor if kind == "gru_gru" else [net.extractor]:
+            states = paper_gru(gru, states)
+        weights = paper_attention(net.attention, q, states)
+        if kind in ("din_gru", "gru_gru"):
+            item.append(sum((w * h for w, h in zip(weights, states, strict=True)), torch.zeros_like(q)))
+        else:
+            item.append(paper_evolution(net, kind, states, weights))
     weight = torch.cat([net.head.user_weight, net.head.candidate_weight], dim=1)
-    return net.head.rest((weight @ torch.cat(user + item) + net.head.bias)[None])[0, 0]
+    deep = net.head.rest((weight @ torch.cat(user + item) + net.head.bias)[None])[0, 0]
+    return deep + (paper_wide(net, tensors, u, c) + net.cross.weight[0] @ (q * total) if kind == "wide_deep" else 0)
+
+
+def paper_wide(net: WideDeep, tensors: dict[str, Tensor], u: int, c: int) -> Tensor:
+    """A weight per id, those of a history averaged."""
+    w = {name: table.weight[:, 0] for name, table in net.wide.tables.items()}
+    length = int(tensors["history_len"][u])
+    logit = w["city"][tensors["user_sparse"][u, 0]] + w["hour"][tensors["context_sparse"][u, 0]]
+    for i, name in enumerate(("item_id", "cate_id")):
+        past = w[name][tensors["history"][u, :length, i]]
+        logit = logit + w[name][tensors["item_sparse"][u, c, i]] + past.sum() / max(length, 1)
+    return logit
+
+
+def paper_products(net: Pnn, user: list[Tensor], item: list[Tensor], total: Tensor, q: Tensor) -> tuple[list, list]:
+    """What `base` shows the head, and <f_i, f_j> of the fields: city, hour, past item and category; item, category."""
+    mine = [m(f) for m, f in zip(net.user_fields.maps, [user[0], user[2], total[:7], total[7:]], strict=True)]
+    its = [m(f) for m, f in zip(net.item_fields.maps, [q[:7], q[7:]], strict=True)]
+    user_pairs = [mine[i] @ mine[j] for i in range(4) for j in range(i + 1, 4)]
+    item_pairs = [its[0] @ its[1], *(i @ m for i in its for m in mine)]
+    return [*user, torch.stack(user_pairs)], [*item, torch.stack(item_pairs)]
 
 
 NETS = [
-    {"kind": "base"},
-    {"kind": "din"},
+    *({"kind": kind} for kind in net_kinds),
     {"kind": "din", "softmax": True, "activation": "prelu"},
-    {"kind": "dien"},
+    {"kind": "din", "attention_kind": "dot"},
+    {"kind": "din", "attention_kind": "bilinear"},
+    {"kind": "din_gru", "attention_kind": "dot"},
+    {"kind": "aigru", "attention_kind": "bilinear"},
     {"kind": "dien", "auxiliary": "mlp", "activation": "prelu"},
+    {"kind": "dien", "augru": "public", "attention_kind": "bilinear"},
 ]
 
 
@@ -232,11 +287,11 @@ def test_auxiliary_loss_by_hand(schema: Schema) -> None:
     assert net.auxiliary_loss(net.encode_user(empty), empty["history"], empty["history"]) == 0
 
 
-@pytest.mark.parametrize("kind", ["base", "din", "dien"])
+@pytest.mark.parametrize("kind", net_kinds)
 def test_one_row_and_empty_histories_train(schema: Schema, kind: str) -> None:
     """A batch of one row, or with nothing but empty histories, gives finite gradients."""
     net = make_net(schema, kind=kind).train()
-    for lengths in ([0], [0, 0, 0], [1], [5]):
+    for lengths in ([0], [0, 0, 0], [1], [5], [0, 3, 0]):
         tensors = random_inputs(lengths, 1)
         net.zero_grad()
         net(tensors, tensors).sum().backward()
@@ -244,7 +299,7 @@ def test_one_row_and_empty_histories_train(schema: Schema, kind: str) -> None:
         assert all(p.grad is None or p.grad.isfinite().all() for p in net.parameters())
 
 
-@pytest.mark.parametrize("kind", ["base", "din", "dien"])
+@pytest.mark.parametrize("kind", net_kinds)
 def test_a_net_can_learn_by_heart(schema: Schema, kind: str) -> None:
     """32 rows are overfitted to a loss near 0."""
     net = make_net(schema, kind=kind).train()
