@@ -63,6 +63,7 @@ void ctr_gather(Gather *job) {
     for (int64_t row = 0; row < job->rows; row++)
         for (int64_t t = 0; t < job->count[row]; t++) {
             const int64_t at = row * job->length + t, id = job->ids[at * job->fields + job->field];
+            if (id == 0) continue;  // padding
             if (job->place[id] < 0) {
                 zero(job->sums + job->found * job->dim, job->dim);
                 job->touched[job->found] = id, job->place[id] = static_cast<int32_t>(job->found++);
