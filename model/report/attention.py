@@ -22,14 +22,15 @@ def attention_maps(net: nn.Module, golden: Tensors, encoder: Encoder) -> list[di
     if attention is None:
         return []
     seen: list[Tensor] = []
+    device = next(net.parameters()).device
     hook = attention.register_forward_hook(lambda module, args, output: seen.append(output))
     try:
         with torch.inference_mode():
-            tensors = {name: torch.from_numpy(np.ascontiguousarray(tensor)) for name, tensor in golden.items()}
+            tensors = {n: torch.from_numpy(np.ascontiguousarray(tensor)).to(device) for n, tensor in golden.items()}
             net.eval()(tensors, tensors)
     finally:
         hook.remove()
-    weight_UCL = seen[-1].numpy()
+    weight_UCL = seen[-1].cpu().numpy()
     longest = np.argsort(-golden["history_len"].astype(np.int64), kind="stable")[:_USERS]
     return [_map(golden, encoder, user=int(u), weight_CL=weight_UCL[u]) for u in longest if golden["history_len"][u]]
 

@@ -67,9 +67,12 @@ def _flat(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:  # noqa: ANN401  # any JSON value
-    """The same with None for what is no number: JSON has no NaN."""
+    """The same with sorted keys, and None for what is no number: JSON has no NaN.
+
+    Sorted, so that a report read back from its file gives the same page.
+    """
     if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
+        return {str(key): _plain(value[key]) for key in sorted(value)}
     if isinstance(value, list | tuple):
         return [_plain(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
