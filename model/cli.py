@@ -68,6 +68,8 @@ def train(
         save_run(out, run)
     if training.interrupted:
         _console.print("interrupted: keeping the best weights so far")
+    for name, counts in run.metrics.get("pretrained", {}).items():
+        _console.print(f"pretrained {name}: {counts['found']:,} ids found, {counts['missing']:,} missing")
     best = f"best after {training.best_epoch:.2f} epochs, {bar.samples_per_s:,.0f} samples/s"
     _console.print(f"{settings.net['kind']}: {best}; wrote {out}")
     _console.print(figures_table(run, log.bayes_auc))

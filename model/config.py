@@ -13,12 +13,13 @@ from model.bundle.typed_table import from_table
 from model.calibration import CalibrationConfig
 from model.data.log import DataConfig
 from model.nets import check_net_table
+from model.pretrained import PretrainedConfig
 from model.train_config import TrainConfig
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunConfig:
-    """A run, checked. `net` is `{"kind": ..., ...settings}`; relative paths in `data` start at `base`."""
+    """A run, checked. `net` is `{"kind": ..., ...settings}`; relative paths start at `base`."""
 
     name: str
     data: DataConfig
@@ -26,6 +27,7 @@ class RunConfig:
     net: Mapping[str, Any]
     train: TrainConfig
     calibration: CalibrationConfig = dataclasses.field(default_factory=CalibrationConfig)
+    pretrained: tuple[PretrainedConfig, ...] = ()
     base: Path
 
     def with_net(self, kind: str) -> "RunConfig":
@@ -46,6 +48,7 @@ class _File:
     net: dict[str, Any]
     train: TrainConfig = dataclasses.field(default_factory=TrainConfig)
     calibration: CalibrationConfig = dataclasses.field(default_factory=CalibrationConfig)
+    pretrained: tuple[PretrainedConfig, ...] = ()
 
 
 def read_config(path: Path) -> RunConfig:
@@ -68,5 +71,6 @@ def read_config(path: Path) -> RunConfig:
         net=file.net,
         train=file.train,
         calibration=file.calibration,
+        pretrained=file.pretrained,
         base=path.parent,
     )

@@ -18,6 +18,7 @@ from model.data.negatives import NegativeSampler
 from model.data.vocab import fit_encoder, prior_ctr
 from model.evaluate import score_split, user_activity
 from model.nets import build_net
+from model.pretrained import fill_tables
 from model.regularisation import impressions_by_table
 from model.report.assessment import assess, assess_split, begun_report
 from model.report.attention import attention_maps
@@ -53,6 +54,7 @@ def run_training(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.train.seed)
         net = build_net(config.net, config.schema, vocabulary_sizes(encoder), file="config")
+        pretrained = fill_tables(net.embedding, encoder, config.pretrained, base=config.base)
         samples = Samples(
             train=prepared.train,
             valid=prepared.valid,
@@ -63,7 +65,7 @@ def run_training(
     valid = score_split(net, prepared.valid, user_activity(log.valid, log.train, config.schema.keys))
     assessed = assess(valid, config.calibration, negative_sampling_rate=config.train.negative_sampling_rate)
     golden = golden_inputs(prepared.valid, encoder, seed=config.train.seed)
-    metrics = {**_history(training, prepared), **assessed.metrics}
+    metrics = {**_history(training, prepared), **assessed.metrics, **({"pretrained": pretrained} if pretrained else {})}
     table = config_table(config)
     run = TrainedRun(
         net=net,

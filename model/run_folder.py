@@ -70,6 +70,7 @@ def config_table(config: RunConfig) -> dict[str, Any]:
         "net": dict(config.net),
         "train": dataclasses.asdict(config.train),
         "calibration": dataclasses.asdict(config.calibration),
+        "pretrained": [{**dataclasses.asdict(p), "file": str(p.file)} for p in config.pretrained],
     }
     plain: dict[str, Any] = json.loads(json.dumps(table))
     return plain

@@ -38,10 +38,9 @@ def attention_maps(net: nn.Module, golden: Tensors, encoder: Encoder) -> list[di
 def _map(golden: Tensors, encoder: Encoder, *, user: int, weight_CL: np.ndarray) -> dict[str, Any]:
     schema, length = encoder.schema, int(golden["history_len"][user])
     item = schema.keys.item
-    place = [sequence.shares for sequence in schema.behavior].index(item)
+    place = schema.history_columns()[[sequence.shares for sequence in schema.behavior].index(item)].start
     behaviors = golden["history"][user, :length, place][-_BEHAVIORS:]
-    column = [feature.name for feature in schema.sparse("item")].index(item)
-    candidates = golden["item_sparse"][user, :, column]
+    candidates = golden["item_sparse"][user, :, schema.columns("item")[item].start]
     shown = [c for c in range(len(candidates)) if candidates[c] > UNKNOWN][:_CANDIDATES]
     return {
         "history_length": length,

@@ -9,12 +9,13 @@ from pathlib import Path
 import pytest
 from prometheus_client import CollectorRegistry
 
-from model.bundle.schema import Feature, Keys, Schema, Sequence
+from model.bundle.schema import Feature, Keys, Schema, Sequence, Times
 from model.calibration import CalibrationConfig
 from model.config import read_config
 from model.data.log import DataConfig
 from model.data.synthetic import SyntheticConfig
 from model.nets import NETS
+from model.pretrained import PretrainedConfig
 from model.train_config import TrainConfig
 from service import errors
 from service.app import create_app
@@ -28,8 +29,10 @@ SECTIONS = {
     "data.synthetic": SyntheticConfig,
     "schema": Schema,
     "schema.keys": Keys,
+    "schema.times": Times,
     "feature": Feature,
     "sequence": Sequence,
+    "pretrained": PretrainedConfig,
     "train": TrainConfig,
     "calibration": CalibrationConfig,
 }
