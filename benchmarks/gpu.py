@@ -12,6 +12,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import get_args
 
@@ -64,7 +65,7 @@ def compare(kind: str, bundle: Bundle, *, repeats: int) -> dict[str, float]:
         request, items = inputs(bundle, users=users, count=count)
         difference = float(np.abs(_score(cpu, request, items) - _score(gpu, request, items)).max())
         assert difference < TOLERANCE, f"{kind}: the devices do not agree ({difference})"
-        pairs = [[_ms(lambda r=r: _score(r, request, items)) for r in (cpu, gpu)] for _ in range(repeats)]  # noqa: B023  # called at once
+        pairs = [[_ms(partial(_score, r, request, items)) for r in (cpu, gpu)] for _ in range(repeats)]
         on_cpu, on_gpu = (statistics.median(times) for times in zip(*pairs, strict=True))
         rate = users * count / on_gpu * 1e3
         print(

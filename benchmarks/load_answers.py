@@ -1,6 +1,8 @@
 """How an answer counts, the same for every load generator."""
 
-from dataclasses import dataclass, field
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -25,17 +27,18 @@ def kind_of(status: int, body: bytes) -> Kind:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ClosedPoint:
-    """A closed loop: so many connections, each sending its next request when it has its answer."""
+class Point(ABC):
+    """A load of one size for some seconds, and what it cost the server."""
 
     candidates: int
-    connections: int
     seconds: float
-    counts: dict[Kind, int]
-    p50_ms: float  # of all answers, refusals included: wrk does not tell them apart
-    p99_ms: float
     cpu_s: float = 0.0
     rss_mb: float = 0.0
+
+    @property
+    @abstractmethod
+    def counts(self) -> Mapping[Kind, int]:
+        """Answers by kind."""
 
     @property
     def per_s(self) -> float:
@@ -46,6 +49,21 @@ class ClosedPoint:
     def cpu_per_1000(self) -> float:
         """CPU seconds of the server's processes per 1,000 candidates scored."""
         return self.cpu_s / (self.counts["ok"] * self.candidates / 1000) if self.counts["ok"] else 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClosedPoint(Point):
+    """A closed loop: so many connections, each sending its next request when it has its answer."""
+
+    connections: int
+    answered: dict[Kind, int]
+    p50_ms: float  # of all answers, refusals included: wrk does not tell them apart
+    p99_ms: float
+
+    @property
+    def counts(self) -> Mapping[Kind, int]:
+        """Answers by kind."""
+        return self.answered
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,31 +77,17 @@ class Answer:
 
 
 @dataclass(frozen=True, kw_only=True)
-class OpenPoint:
+class OpenPoint(Point):
     """An open loop: requests come when they come, whether or not earlier ones are answered."""
 
-    candidates: int
     rate: float  # requests per second
-    seconds: float
     answers: list[Answer]
-    cpu_s: float = 0.0
-    rss_mb: float = 0.0
-    share: float = field(default=0.0)  # of the capacity
+    share: float = 0.0  # of the capacity
 
     @property
-    def counts(self) -> dict[Kind, int]:
+    def counts(self) -> Mapping[Kind, int]:
         """Answers by kind."""
         return {kind: sum(a.kind == kind for a in self.answers) for kind in KINDS}
-
-    @property
-    def per_s(self) -> float:
-        """Candidates that got full scores, per second."""
-        return self.counts["ok"] * self.candidates / self.seconds
-
-    @property
-    def cpu_per_1000(self) -> float:
-        """CPU seconds of the server's processes per 1,000 candidates scored."""
-        return self.cpu_s / (self.counts["ok"] * self.candidates / 1000) if self.counts["ok"] else 0.0
 
     def percentile_ms(self, kind: Kind, percent: float) -> float | None:
         """Latency of the answers of a kind; None if there are none."""

@@ -48,7 +48,7 @@ class Wrk:
             candidates=workload.candidates,
             connections=connections,
             seconds=told["seconds"],
-            counts={kind: int(told[kind]) for kind in KINDS},
+            answered={kind: int(told[kind]) for kind in KINDS},
             p50_ms=told["p50_ms"],
             p99_ms=told["p99_ms"],
         )

@@ -1,6 +1,6 @@
 """Results as figures beside their targets, and as a Markdown page."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from statistics import median
 
 from benchmarks.load_answers import ClosedPoint, Kind, OpenPoint
@@ -183,5 +183,5 @@ def _ms(value: float | None) -> str:
     return "-" if value is None else f"{value:.1f}"
 
 
-def _not_ok(counts: dict[Kind, int]) -> str:
+def _not_ok(counts: Mapping[Kind, int]) -> str:
     return ", ".join(f"{n} {kind}" for kind, n in counts.items() if n and kind != "ok") or "-"

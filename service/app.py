@@ -9,7 +9,7 @@ At start-up the bundle loads in the background, so that /livez answers at once a
 import asyncio
 import os
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
 from functools import partial
 from importlib.metadata import version
@@ -66,7 +66,9 @@ def create_app(  # noqa: PLR0913  # the composition root: whatever a test or a s
     threads = settings.threads or max(1, usable_cpus(len(os.sched_getaffinity(0))) // settings.workers)
     queue = BatchQueue(threads=threads, budget_rows=settings.queue_rows, max_wait_s=settings.queue_ms / 1e3)
     step_back = partial(lower_priority, settings.compute_nice)
-    engine = Engine(queue, threads=threads, clock=clock, on_start=step_back, on_crash=metrics.thread_crashes.inc)
+    engine = Engine(
+        queue, threads=threads, clock=clock, on_start=step_back, on_crash=metrics.process.thread_crashes.inc
+    )
     store = store or make_store(settings)
     serving = Serving(settings, store=store, engine=engine, clock=clock)
     load_bundle = partial(load, max_candidates=settings.max_candidates, runtimes=runtimes or make_runtimes(settings))
@@ -78,13 +80,9 @@ def create_app(  # noqa: PLR0913  # the composition root: whatever a test or a s
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         engine.start()
-        watching = asyncio.create_task(watch.run(settings.watch_s))
-        refreshing = asyncio.create_task(vitals.keep_fresh())
-        await vitals.may_listen()
-        yield
-        watching.cancel()
-        refreshing.cancel()
-        await asyncio.wait([watching])
+        async with _running(watch.run(settings.watch_s)), _running(vitals.keep_fresh()):
+            await vitals.may_listen()
+            yield
         await shadow.close()
         await asyncio.to_thread(engine.close)
         await store.close()
@@ -99,6 +97,15 @@ def create_app(  # noqa: PLR0913  # the composition root: whatever a test or a s
     inner = app.build_middleware_stack()
     app.middleware_stack = Observe(inner, routes.score, metrics=metrics, log=log, clock=clock, drain=process.drain)
     return app
+
+
+@asynccontextmanager
+async def _running(work: Coroutine[None, None, None]) -> AsyncIterator[None]:
+    """`work` in the background until the block ends."""
+    task = asyncio.create_task(work)
+    yield
+    task.cancel()
+    await asyncio.wait([task])
 
 
 def make_runtimes(settings: Settings) -> Runtimes:

@@ -2,9 +2,10 @@
 
 from collections.abc import Mapping
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Histogram
 
 from service.bundle_metrics import BundleMetrics
+from service.process_metrics import ProcessMetrics
 
 PHASES = ("parse", "store", "encode", "queue", "compute", "render", "total")
 DEGRADED = ("none", "history", "prior")
@@ -27,7 +28,6 @@ class Metrics:
         """`slo_s` becomes an edge of the time histogram, so that "within the promise" is a bucket, not a guess.
 
         `shown` is what /metrics answers with where it is not `registry`: the merged metrics of several processes.
-        Every gauge says how it is merged (`multiprocess_mode`); counters and histograms are summed.
         """
         self.registry = registry
         self.shown = shown or registry
@@ -51,28 +51,8 @@ class Metrics:
             "ctr_unknown_users", "Scored requests of users never seen in training.", registry=registry
         )
         self._store_errors = Counter("ctr_store_errors", "Reads that the store did not answer.", registry=registry)
-        self.thread_crashes = Counter(
-            "ctr_thread_crashes", "Compute threads that crashed; the first is replaced.", registry=registry
-        )
-        self._lost_lines = Counter("ctr_log_lines_lost", "Log lines that could not be written.", registry=registry)
-        self.restarts = Counter("ctr_process_restarts", "Processes that replaced a dead one.", registry=registry)
-        self.processes = Gauge(
-            "ctr_processes", "Serving processes that live.", registry=registry, multiprocess_mode="livesum"
-        )
-        self.in_flight = Gauge(
-            "ctr_in_flight", "Requests being answered now.", registry=registry, multiprocess_mode="livesum"
-        )
-        self.rows = Gauge(
-            "ctr_rows", "Candidate rows waiting or being computed now.", registry=registry, multiprocess_mode="livesum"
-        )
-        self.ready = Gauge(
-            "ctr_ready",
-            "1 if a verified bundle serves and the workers live.",
-            registry=registry,
-            multiprocess_mode="livemin",
-        )
+        self.process = ProcessMetrics(registry)
         self.bundles = BundleMetrics(registry, shared=self.shown is not registry)
-        self._lines_counted = 0
 
     def request(self, route: str, code: int) -> None:
         """Count an answered request."""
@@ -97,8 +77,3 @@ class Metrics:
             self._unknown_users.inc()
         if degraded == "history":
             self._store_errors.inc()
-
-    def log_lines_lost(self, total: int) -> None:
-        """Catch up with how many lines this process's log has lost so far."""
-        self._lost_lines.inc(total - self._lines_counted)
-        self._lines_counted = total

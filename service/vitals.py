@@ -18,11 +18,11 @@ class Vitals:
     def __init__(self, serving: Serving, process: Process, *, metrics: Metrics) -> None:
         self._serving = serving
         self._process = process
-        self._metrics = metrics
+        self._metrics = metrics.process
         self._usage = ProcessUsage(metrics.registry) if process.place else None
-        metrics.processes.set(1)
+        self._metrics.living.set(1)
         if process.place and process.place.restarted:
-            metrics.restarts.inc()
+            self._metrics.restarts.inc()
 
     def ready(self) -> Served:
         """What serves now. Raises NotReady: nothing does, or this process is about to end."""

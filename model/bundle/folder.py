@@ -182,7 +182,7 @@ def _read(folder: Path, name: str) -> tuple[Content, str]:
     digest = hashlib.sha256()
     try:
         with (folder / name).open("rb", buffering=0) as file:
-            content = memoryview(np.empty(os.fstat(file.fileno()).st_size, dtype=np.uint8))
+            content = np.empty(os.fstat(file.fileno()).st_size, dtype=np.uint8).data
             at = 0
             while count := file.readinto(content[at : at + _STEP]):
                 digest.update(content[at : at + count])
@@ -210,7 +210,7 @@ def read_npy(files: Mapping[str, Content], name: str) -> NDArray[np.generic]:
     content = files[name]
     stream = io.BytesIO(content[:_STEP])
     try:
-        read_header = _HEADERS[np.lib.format.read_magic(stream)]  # type: ignore[no-untyped-call]  # numpy's
+        read_header = _HEADERS[np.lib.format.read_magic(stream)]
         shape, by_column, dtype = read_header(stream)
         if by_column or dtype.hasobject:
             raise ValueError("rows of plain values are expected")

@@ -57,7 +57,7 @@ class Observe:
                     message["headers"].append((b"connection", b"close"))
             await send(message)
 
-        self._metrics.in_flight.inc()
+        self._metrics.process.in_flight.inc()
         try:
             if exchange.route == SCORE_PATH and scope["method"] == "POST":
                 answer = await self._answer(exchange, Request(scope, receive))
@@ -70,7 +70,7 @@ class Observe:
                 raise
             await unexpected(exchange)(scope, receive, send_observed)
         finally:
-            self._metrics.in_flight.dec()
+            self._metrics.process.in_flight.dec()
             self._close(exchange)
 
     async def _answer(self, exchange: Exchange, request: Request) -> Response:

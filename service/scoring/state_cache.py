@@ -26,7 +26,7 @@ class StateCache:
         digest = blake2b(digest_size=16)  # the inputs themselves would take a tenth of the state's memory again
         for name, tensor in user.items():
             digest.update(f"{name}{tensor.shape}".encode())
-            digest.update(np.ascontiguousarray(tensor))
+            digest.update(np.ascontiguousarray(tensor).data)
         return digest.digest()
 
     def get(self, key: bytes) -> Tensors | None:

@@ -12,7 +12,7 @@ from benchmarks.soak import fit
 def closed(rate: float, *, p50_ms: float = 10.0, connections: int = 1) -> ClosedPoint:
     counts = {**dict.fromkeys(KINDS, 0), "ok": int(rate)}
     return ClosedPoint(
-        candidates=500, connections=connections, seconds=500, counts=counts, p50_ms=p50_ms, p99_ms=2 * p50_ms, cpu_s=1
+        candidates=500, connections=connections, seconds=500, answered=counts, p50_ms=p50_ms, p99_ms=2 * p50_ms, cpu_s=1
     )
 
 

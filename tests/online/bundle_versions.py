@@ -7,6 +7,7 @@ from model.bundle.dense import Scaling
 from model.bundle.encode import Encoder
 from model.bundle.folder import GOLDEN
 from model.bundle.records import no_behaviors
+from service.runtimes.onnx import OnnxRuntime
 from tests.online.tiny_bundle import reference, tiny_encoder
 
 ITEMS = [100, 105, 111, 119]
@@ -71,6 +72,17 @@ async def looks(client, count: int) -> None:
     for _ in range(count):
         await asyncio.sleep(2 * WATCH_S)
         await client.get("/livez")
+
+
+def gated(gate, version: str):
+    """Runtimes of which that of `version` computes while `gate` is open only."""
+
+    class Gated(OnnxRuntime):
+        def score(self, state, candidates):
+            gate.wait()
+            return super().score(state, candidates)
+
+    return {"onnx": lambda bundle: (Gated if bundle.manifest.version == version else OnnxRuntime)(bundle)}
 
 
 def spoil(folder: Path) -> None:

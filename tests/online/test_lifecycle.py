@@ -18,6 +18,7 @@ from tests.online.bundle_versions import (
     WATCH_S,
     encoder_of,
     expected,
+    gated,
     looks,
     metric,
     spoil,
@@ -73,16 +74,8 @@ async def test_a_request_ends_on_the_bundle_it_began_with(serve, versions):
     gate = threading.Event()
     gate.set()
 
-    class Gated(OnnxRuntime):
-        def score(self, state, candidates):
-            gate.wait()
-            return super().score(state, candidates)
-
-    def make(bundle):
-        return Gated(bundle) if bundle.manifest.version == "v1" else OnnxRuntime(bundle)
-
     async with serve(
-        bundle=str(versions), watch_s=WATCH_S, deadline_ms=5000, runtimes={"onnx": make}, queue_ms=5000
+        bundle=str(versions), watch_s=WATCH_S, deadline_ms=5000, runtimes=gated(gate, "v1"), queue_ms=5000
     ) as client:
         gate.clear()
         asked = asyncio.create_task(client.post("/score", json=BODY))

@@ -80,6 +80,6 @@ def test_lost_lines_are_counted_once():
     """The sink tells a total; the counter follows it."""
     metrics = Metrics(CollectorRegistry(), slo_s=0.03, routes=())
     for total in (0, 2, 2, 5):
-        metrics.log_lines_lost(total)
+        metrics.process.log_lines_lost(total)
 
     assert metrics.registry.get_sample_value("ctr_log_lines_lost_total") == 5

@@ -17,6 +17,7 @@ from service.runtimes.base import RuntimeFailure
 from service.runtimes.onnx import OnnxRuntime
 from service.split import in_share
 from service.stores.memory import MemoryStore
+from tests.online.bundle_versions import gated
 from tests.online.tiny_bundle import SCHEMA, reference, tiny_encoder, write_tiny_bundle
 
 pytestmark = pytest.mark.anyio
@@ -108,16 +109,8 @@ async def test_a_shadow_never_holds_an_answer_up(serve, root):
     gate = threading.Event()
     gate.set()
 
-    class Gated(OnnxRuntime):
-        def score(self, state, candidates):
-            gate.wait()
-            return super().score(state, candidates)
-
-    def make(bundle):
-        return Gated(bundle) if bundle.manifest.version == "v2" else OnnxRuntime(bundle)
-
     settings = {"watch_s": 0, "shadow_percent": 100, "deadline_ms": 5000, "queue_ms": 5000}
-    async with serve(bundle=str(root), runtimes={"onnx": make}, **settings) as client:
+    async with serve(bundle=str(root), runtimes=gated(gate, "v2"), **settings) as client:
         await until(client, CANARY)
         gate.clear()
         answers = [await client.post("/score", json=BODY) for _ in range(5)]
