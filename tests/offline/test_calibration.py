@@ -128,6 +128,7 @@ def test_isotonic_follows_a_bend_that_platt_cannot() -> None:
     assert losses["isotonic"] < losses["platt"] < losses["none"]
 
 
+@settings(deadline=None)
 @given(st.floats(0.001, 0.999), st.floats(0.001, 1))
 def test_the_downsampling_correction_is_the_papers_formula(pctr: float, rate: float) -> None:
     """q = p / (p + (1 - p) / w), He et al., section 6.3; in the graph as well."""

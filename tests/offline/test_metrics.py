@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from sklearn import metrics as sk
@@ -22,6 +22,7 @@ def rows(draw: st.DrawFn) -> Rows:
     return np.float32(label), np.float32(score) / 7, np.array(user) * (2**63 // 6)
 
 
+@settings(deadline=None)
 @given(rows())
 def test_auc_is_that_of_scikit_learn(drawn: Rows) -> None:
     """With any number of ties; NaN where there is one class only."""
@@ -32,6 +33,7 @@ def test_auc_is_that_of_scikit_learn(drawn: Rows) -> None:
         assert auc(label, pctr) == pytest.approx(sk.roc_auc_score(label, pctr), abs=1e-12)
 
 
+@settings(deadline=None)
 @given(rows())
 def test_gauc_is_the_impression_weighted_mean_of_the_users_auc(drawn: Rows) -> None:
     """Users with one class are skipped; the rows' order does not matter."""
@@ -47,6 +49,7 @@ def test_gauc_is_the_impression_weighted_mean_of_the_users_auc(drawn: Rows) -> N
     assert gauc(label[::-1], pctr[::-1], user[::-1]) == pytest.approx(found, abs=1e-12, nan_ok=True)
 
 
+@settings(deadline=None)
 @given(rows())
 def test_log_loss_is_that_of_scikit_learn(drawn: Rows) -> None:
     """Scores of exactly 0 included: both clip to float32's epsilon."""
@@ -55,6 +58,7 @@ def test_log_loss_is_that_of_scikit_learn(drawn: Rows) -> None:
     assert log_loss(label, pctr) == pytest.approx(sk.log_loss(label, pctr, labels=[0, 1]), rel=1e-6)
 
 
+@settings(deadline=None)
 @given(rows())
 def test_normalized_entropy_and_pcoc_are_their_formulas(drawn: Rows) -> None:
     """NE = log loss / entropy of the click rate; PCOC = mean pCTR / click rate; NaN where the divisor is 0."""
@@ -66,6 +70,7 @@ def test_normalized_entropy_and_pcoc_are_their_formulas(drawn: Rows) -> None:
     assert pcoc(label, pctr) == pytest.approx(float(pctr.mean()) / rate if rate else math.nan, rel=1e-5, nan_ok=True)
 
 
+@settings(deadline=None)
 @given(rows(), st.integers(1, 8))
 def test_ece_is_the_mean_gap_of_bins_of_equal_number(drawn: Rows, bins: int) -> None:
     """Against a loop: each score's bin is that of the quantiles at or above it, so that equal scores share one."""
