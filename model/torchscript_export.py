@@ -11,7 +11,7 @@ TorchScript is deprecated in torch and says so at every call; the calls here sil
 import io
 import warnings
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import numpy as np
@@ -36,8 +36,8 @@ from model.halves import (
 from model.nets import Net
 from model.nets.aigru import aigru_recurrence
 from model.nets.augru import augru_recurrence, public_recurrence
-from model.nets.gru import gru_recurrence
 from model.nets.calibrated import CalibratedSigmoid
+from model.nets.gru import gru_recurrence
 
 _NAMES = {"user": "user.ts", "candidate": "candidate.ts"}
 _SIZES = ((1, 1, 1), (3, 2, 50), (8, 40, 7), (1, 100, 500))  # users, history and candidates that the gate tries
@@ -109,13 +109,14 @@ class _CandidateHalf(nn.Module):
 
 @contextmanager
 def _loops_that_stay(net: Net) -> Iterator[None]:
-    loops = {
+    loops: dict[Callable[..., Tensor], Callable[..., Tensor]] = {
         gru_recurrence: _gru,
         augru_recurrence: _augru,
         public_recurrence: _public,
         aigru_recurrence: _aigru,
     }
-    with replaced_recurrences(net, {eager: torch.jit.script(loop) for eager, loop in loops.items()}):
+    scripted = {eager: torch.jit.script(loop) for eager, loop in loops.items()}
+    with replaced_recurrences(net, scripted):
         yield
 
 

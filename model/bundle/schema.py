@@ -59,6 +59,7 @@ class Sequence:
 
     shares: str
     column: str  # the log's list column, oldest behavior first
+    negatives: str | None = None  # the log's list column of what did not happen in each one's place; training only
     kind: Literal["sequence"] = "sequence"
 
 
@@ -182,6 +183,10 @@ def _check_behavior(schema: Schema, *, file: str, key: str) -> None:
         if sequence.shares not in embedded:
             allowed = "an item feature with an embedding: " + ", ".join(embedded)
             raise ConfigError(file=file, key=f"{key}.behavior[{i}].shares", found=sequence.shares, allowed=allowed)
+    keys = {s.shares for s in schema.behavior if s.negatives is not None}
+    if keys and (schema.keys.item not in keys or keys > {schema.keys.item, schema.keys.category}):
+        allowed = f"none, or one of {schema.keys.item!r}, and then perhaps one of the category"
+        raise ConfigError(file=file, key=f"{key}.behavior.negatives", found=sorted(keys), allowed=allowed)
     if schema.times is not None and len(set(schema.times.gaps)) < len(schema.times.gaps):
         raise ConfigError(file=file, key=f"{key}.times.gaps", found=list(schema.times.gaps), allowed="each gap once")
 

@@ -15,7 +15,7 @@ from model.bundle.encode import Columns, Encoder, Tensors, pad_history
 from model.bundle.records import Behaviors, make_behaviors
 from model.bundle.schema import Schema, Side
 from model.bundle.vocabulary import Ids
-from model.data.columns import history_columns, raw_column
+from model.data.columns import history_columns, negative_columns, raw_column
 from model.data.ragged import slices, to_flat
 
 _SIDES: tuple[Side, ...] = ("user", "context", "item")
@@ -30,7 +30,7 @@ class EncodedSplit:
 
     label [N] float32; user [N] int64, equal for rows of one user (GAUC); timestamp [N] int64, seconds; request and
     items [N, ...] tensors by name; history [T, F] int64 and offsets [N + 1]: row i owns
-    history[offsets[i] : offsets[i + 1]]
+    history[offsets[i] : offsets[i + 1]], and negatives [T, F] beside it if the log has them
     """
 
     label: NDArray[np.float32]
@@ -40,6 +40,7 @@ class EncodedSplit:
     items: Tensors
     history: Ids
     offsets: Ids
+    negatives: Ids | None = None
 
     def __len__(self) -> int:
         """Number of rows."""
@@ -52,14 +53,18 @@ class EncodedSplit:
 
     def take(self, rows: Ids) -> Tensors:
         """The tensors of a batch: user_*, context_* [B, ...], item_* [B, 1, ...], history [B, L, F], history_len [B],
-        label [B]. Without behaviors in the schema there are no history tensors.
+        label [B]. Without behaviors in the schema there are no history tensors. Logged negatives are `negatives`
+        [B, L, F].
         """
         out: Tensors = {name: tensor[rows] for name, tensor in self.request.items()}
         out |= {name: tensor[rows][:, None] for name, tensor in self.items.items()}
         if self.history.shape[1]:
             starts = self.offsets[rows]
             lengths = self.offsets[rows + 1] - starts
-            out |= pad_history(self.history[slices(starts, lengths)], lengths)
+            at = slices(starts, lengths)
+            out |= pad_history(self.history[at], lengths)
+            if self.negatives is not None:
+                out["negatives"] = pad_history(self.negatives[at], lengths)["history"]
         return {**out, "label": self.label[rows]}
 
 
@@ -67,7 +72,9 @@ def encode_split(frame: pl.DataFrame, encoder: Encoder) -> EncodedSplit:
     """Encode a split with the methods that serve requests. Raises EncodeError for a value that cannot be encoded."""
     keys = encoder.schema.keys
     user, context, item = (_columns(frame, encoder, side) for side in _SIDES)
-    history, lengths = _history(frame, encoder)
+    history, lengths = _history(frame, encoder, history_columns(encoder.schema))
+    logged = negative_columns(encoder.schema)
+    has_negatives = bool(logged) and set(logged.values()) <= set(frame.columns)
     return EncodedSplit(
         label=frame[keys.label].to_numpy().astype(np.float32),
         user=_groups(frame[keys.user]),
@@ -76,6 +83,7 @@ def encode_split(frame: pl.DataFrame, encoder: Encoder) -> EncodedSplit:
         items=encoder.encode_items(item),
         history=history,
         offsets=np.concatenate([[0], np.cumsum(lengths)]),
+        negatives=_history(frame, encoder, logged)[0] if has_negatives else None,
     )
 
 
@@ -106,10 +114,12 @@ def _columns(frame: pl.DataFrame, encoder: Encoder, side: Side) -> Columns:
     return {f.name: raw_column(frame[f.name]) for f in encoder.schema.features(side)}
 
 
-def _history(frame: pl.DataFrame, encoder: Encoder) -> tuple[Ids, Ids]:
-    """All rows' encoded behaviors end to end [T, F], and how many belong to each row [N]."""
+def _history(frame: pl.DataFrame, encoder: Encoder, columns: Mapping[str, str]) -> tuple[Ids, Ids]:
+    """All rows' encoded behaviors end to end [T, F], and how many belong to each row [N].
+
+    `columns` says which list column holds the items, and the categories, of what happened or of what did not.
+    """
     schema = encoder.schema
-    columns = history_columns(schema)
     if not columns:
         return np.empty((0, 0), dtype=np.int64), np.zeros(len(frame), dtype=np.int64)
     if schema.times is not None:

@@ -73,6 +73,11 @@ def history_columns(schema: Schema) -> dict[str, str]:
     return found
 
 
+def negative_columns(schema: Schema) -> dict[str, str]:
+    """Key column (item, category) -> the list column of logged negatives; empty where the schema names none."""
+    return {s.shares: s.negatives for s in schema.behavior if s.negatives is not None}
+
+
 def checked(frame: pl.DataFrame, columns: Mapping[str, Kind], *, file: str) -> pl.DataFrame:
     """The named columns, in that order, ids as Int64 and dense values as Float64.
 
@@ -88,14 +93,19 @@ def checked(frame: pl.DataFrame, columns: Mapping[str, Kind], *, file: str) -> p
     return frame.select(_cast(frame[name], kind) for name, kind in columns.items())
 
 
-def checked_impressions(frame: pl.DataFrame, schema: Schema, *, file: str) -> pl.DataFrame:
-    """`checked` for one split; the list columns must agree in length, and the true click probability is kept."""
+def checked_impressions(frame: pl.DataFrame, schema: Schema, *, file: str, training: bool = False) -> pl.DataFrame:
+    """`checked` for one split; the list columns must agree in length, and the true click probability is kept.
+
+    Logged negatives are asked of the split that is for `training` and dropped from others.
+    """
     columns = impression_columns(schema)
+    negatives = list(negative_columns(schema).values()) if training else []
+    columns |= dict.fromkeys(negatives, "ids")
     if BAYES_PCTR in frame.columns:
         columns[BAYES_PCTR] = "number"
     frame = checked(frame, columns, file=file)
     times = [] if schema.times is None else [schema.times.column]
-    lists = [frame[column] for column in (*history_columns(schema).values(), *times)]
+    lists = [frame[column] for column in (*history_columns(schema).values(), *times, *negatives)]
     for other in lists[1:]:
         differ = int((other.list.len() != lists[0].list.len()).sum())
         if differ:

@@ -12,7 +12,14 @@ from model.bundle.errors import ConfigError
 from model.bundle.schema import Schema
 from model.bundle.typed_table import setting
 from model.data.atomic import read_atomic
-from model.data.columns import BAYES_PCTR, behavior_columns, checked, checked_impressions, checked_items
+from model.data.columns import (
+    BAYES_PCTR,
+    behavior_columns,
+    checked,
+    checked_impressions,
+    checked_items,
+    negative_columns,
+)
 from model.data.history import impressions, positives
 from model.data.interactions import Interactions
 from model.data.movielens import read_movielens
@@ -45,6 +52,10 @@ def read_log(config: DataConfig, schema: Schema, *, base: Path) -> Log:
 
     Raises ConfigError naming the file, the column or line, what was found and what is allowed.
     """
+    named = negative_columns(schema)
+    if named and config.format != "task":
+        allowed = 'none: only a log in format "task" can hold negatives'
+        raise ConfigError(file=str(base), key="schema.behavior.negatives", found=list(named.values()), allowed=allowed)
     if config.format == "synthetic":
         clicks = dataclasses.replace(config, positive_rating=1.0)
         return _to_log(synthesize(config.synthetic, schema), clicks, schema, file="the synthetic log")

@@ -60,7 +60,7 @@ def read_task(folder: Path, schema: Schema) -> Log:
     parts = {}
     for name in _SPLITS:
         path = folder / f"{name}.parquet"
-        parts[name] = checked_impressions(_parquet(path), schema, file=str(path))
+        parts[name] = checked_impressions(_parquet(path), schema, file=str(path), training=name == "train")
     _check_users(parts, schema, file=str(folder))
     together = pl.concat([part.select(list(impression_columns(schema))) for part in parts.values()])
     items = _given_items(folder / "items.parquet", schema)

@@ -26,6 +26,7 @@ NETS = {
     "din, odd sizes": {"kind": "din", "attention": [13, 7, 5], "head": [17, 9, 3], "softmax": True},
     "din, one layer": {"kind": "din", "attention": [11], "head": [6], "activation": "prelu"},
     "dien": {"kind": "dien"},
+    "agru": {"kind": "agru", "attention": [9, 4]},
     "dien, prelu, odd sizes": {"kind": "dien", "attention": [9, 4], "head": [21, 1], "activation": "prelu"},
 }
 # Between them the item's features beside those of behaviors: none, one sparse in the middle, two dense.

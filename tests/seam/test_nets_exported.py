@@ -1,0 +1,85 @@
+"""Every net and every option that changes a graph, through both exports' gates and into a runtime."""
+
+import numpy as np
+import pytest
+import torch
+
+from model.bundle.schema import Schema, schema_from_table
+from model.export import export_halves
+from model.native_weights import native_half
+from model.nets import NETS, Net, build_net
+from model.torchscript_export import export_torchscript
+
+SIZES = {"city": 9, "item_id": 60, "brand": 7, "cate_id": 12}
+OPTIONS = [
+    *({"kind": kind} for kind in NETS),
+    {"kind": "din", "attention_kind": "bilinear"},
+    {"kind": "dien", "attention_kind": "dot"},
+    {"kind": "dien", "augru": "public"},
+]
+NATIVE = [{"kind": "din"}, {"kind": "agru"}, {"kind": "dien"}]
+
+
+@pytest.fixture(scope="module")
+def schema() -> Schema:
+    """Fields of several widths, dense ones among them."""
+    table = {
+        "keys": {"category": "cate_id"},
+        "user": [{"name": "city", "dim": 5}, {"name": "age", "kind": "dense"}],
+        "item": [{"name": "item_id", "dim": 6}, {"name": "brand", "dim": 3}, {"name": "cate_id", "dim": 4}],
+        "behavior": [{"shares": "item_id", "column": "i"}, {"shares": "cate_id", "column": "c"}],
+    }
+    return schema_from_table(table, file="test")
+
+
+def make_net(schema: Schema, **table: object) -> Net:
+    """A net whose candidates differ in their scores."""
+    torch.manual_seed(1)
+    net = build_net({"head": [10, 6], **table}, schema, SIZES, file="test").eval()
+    for name, tensor in net.state_dict().items():
+        if "tables" in name or "cross" in name:
+            tensor.normal_(std=0.5)
+    return net
+
+
+def golden() -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """Four users with 0, 1, 3 and 6 behaviors, and five candidates each."""
+    rng, lengths = np.random.default_rng(2), np.array([0, 1, 3, 6])
+    history = rng.integers(1, 12, (4, 6, 2))
+    history[np.arange(6) >= lengths[:, None]] = 0
+    request = {
+        "user_sparse": rng.integers(1, 9, (4, 1)),
+        "user_dense": rng.normal(size=(4, 1)).astype(np.float32),
+        "history": history,
+        "history_len": lengths,
+    }
+    return request, {"item_sparse": rng.integers(1, 7, (4, 5, 3))}
+
+
+@pytest.mark.parametrize("table", OPTIONS, ids=str)
+def test_both_formats_pass_the_gate(schema: Schema, table: dict[str, object]) -> None:
+    """ONNX and TorchScript score as the eager net does, at other sizes than the example's too, or they would raise."""
+    net, inputs = make_net(schema, **table), golden()
+
+    for export in (export_halves, export_torchscript):
+        exported = export(net, *inputs)
+
+        assert exported.golden["pctr"].std() > 1e-3
+        assert [str(n) for spec in exported.candidate.outputs for n in spec.shape] == ["U", "C", "U", "C"]
+
+
+@pytest.mark.parametrize("table", OPTIONS, ids=str)
+def test_what_no_kernel_knows_is_left_to_onnx_runtime(schema: Schema, table: dict[str, object]) -> None:
+    """Weights for the native kernel are written for the nets and options that it computes, and for no others."""
+    assert (native_half(make_net(schema, **table)) is not None) == (table in NATIVE)
+
+
+@pytest.mark.parametrize("auxiliary", ["dot", "mlp"])
+def test_the_auxiliary_loss_is_not_in_the_graphs(schema: Schema, auxiliary: str) -> None:
+    """With the same weights the graphs are the same bytes, with it or without it."""
+    net = make_net(schema, kind="dien", auxiliary=auxiliary, auxiliary_alpha=0.5)
+    without = make_net(schema, kind="dien", auxiliary="dot", auxiliary_alpha=0.0)
+    shared = {n: t for n, t in net.state_dict().items() if not n.startswith("discriminator")}
+    without.load_state_dict(shared)
+
+    assert export_halves(net, *golden()).files == export_halves(without, *golden()).files
