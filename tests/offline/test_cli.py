@@ -101,6 +101,22 @@ def test_evaluate_adds_the_test_split(config: Path, run_folder: Path) -> None:
     assert 0.5 < float(row(printed, "test")[2]) < 1
 
 
+def test_evaluate_with_a_base_adds_rela_impr(config: Path, run_folder: Path, tmp_path: Path) -> None:
+    """Against the base run's AUC on the same rows, in run and report; a base that was not scored is named."""
+    base = tmp_path / "base"
+    succeed("train", config, "--net", "base", "--out", base)
+    assert "predictions/test.npz" in fail("evaluate", run_folder, "--config", config, "--base", base)
+    succeed("evaluate", base, "--config", config)
+
+    printed = succeed("evaluate", run_folder, "--config", config, "--base", base)
+
+    aucs = [json.loads((run / "metrics.json").read_text())["splits"]["test"] for run in (run_folder, base)]
+    expected = (aucs[0]["auc"] - 0.5) / (aucs[1]["auc"] - 0.5) - 1 if aucs[1]["auc"] > 0.5 else None
+    report = json.loads((run_folder / "report.json").read_text())["splits"]["test"]
+    assert report["metrics"]["rela_impr"]["value"] == pytest.approx(expected, abs=1e-6)
+    assert "report.html" in printed
+
+
 def test_export_writes_a_bundle_that_inspect_reads(run_folder: Path, tmp_path: Path) -> None:
     """The gate passes, `stable` points to the version, and inspect says what is in it."""
     out = tmp_path / "bundles"

@@ -2,15 +2,18 @@
 
 import json
 import re
+import shutil
 from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
 from model.bundle.calibration import UNCALIBRATED, Calibration
 from model.bundle.errors import ConfigError
 from model.bundle.folder import read_bundle
+from model.cli import app
 from model.data.log import Log
 from model.evaluate import user_activity
 from model.metrics import all_metrics, rela_impr
@@ -103,6 +106,20 @@ def test_equal_runs_give_equal_bytes(
     for raw in report_files(run.report).values():
         assert str(trained_runs["din"].parent).encode() not in raw
     assert page.startswith("<!doctype html>")
+
+
+def test_the_page_is_made_again_from_the_figures(trained_runs: dict[str, Path], tmp_path: Path) -> None:
+    """`ctr-model report` needs `report.json` alone; without it, exit code 2 and the file's name."""
+    for name, expected in ((REPORT_JSON, 0), ("config.json", 2)):
+        folder = tmp_path / name
+        folder.mkdir()
+        shutil.copy(trained_runs["din"] / name, folder)
+        result = CliRunner().invoke(app, ["report", str(folder)])
+        assert result.exit_code == expected
+
+    made = tmp_path / REPORT_JSON / REPORT_HTML
+    assert made.read_bytes() == (trained_runs["din"] / REPORT_HTML).read_bytes()
+    assert REPORT_JSON in result.stderr
 
 
 def test_names_of_the_log_are_text_not_markup(run: TrainedRun) -> None:
