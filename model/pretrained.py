@@ -6,6 +6,7 @@ file.parquet   columns `id` and `vector`, a list of numbers
 The file is read in training only: what the bundle holds is the table. N ids of the file, E width of the feature.
 """
 
+import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -81,7 +82,7 @@ def read_vectors(path: Path) -> tuple[FileIds, Vectors]:
 
 
 def _read_npz(path: Path) -> tuple[NDArray[np.generic], Vectors]:
-    with np.load(path, allow_pickle=False) as archive:
+    with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as archive:
         return archive["ids"], archive["vectors"].astype(np.float32)
 
 
