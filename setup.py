@@ -7,7 +7,7 @@ SOURCES = ("api", "kernel_avx512", "kernel_amx", "kernel_avx2", "kernel_portable
 INCLUDED = ("kernel", "layers", "scratch", "attend", "attention", "attention_amx", "avx512", "generic")
 TRAINING = "model/nets/native"
 SOURCES_BY_SET = ("kernel_avx512", "kernel_avx2", "kernel_portable")
-TRAINING_PARTS = ("vector", "product", "gated", "attention")
+TRAINING_PARTS = ("vector", "product", "gated", "attention", "behaviors", "table")
 FLAGS = [
     "-O3",
     "-g0",
@@ -31,7 +31,7 @@ setup(
         ),
         Extension(
             "model.nets.native._train",
-            sources=[f"{TRAINING}/{name}.cpp" for name in ("api", "lookup", *SOURCES_BY_SET)],
+            sources=[f"{TRAINING}/{name}.cpp" for name in ("api", *SOURCES_BY_SET)],
             depends=[f"{TRAINING}/{name}" for name in ("kernel.h", "parallel.h", *(f"{n}.inc" for n in TRAINING_PARTS))],
             extra_compile_args=FLAGS,
             language="c++",

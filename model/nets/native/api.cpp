@@ -1,4 +1,4 @@
-// The entry points of what has a version per instruction set.
+// The library's only entry points: which versions this processor has, and one call that does a job.
 #include "kernel.h"
 
 namespace {
@@ -39,24 +39,10 @@ const char *ctr_path(int64_t index) {
     return found && !here ? "" : found ? found->name : nullptr;
 }
 
-int ctr_gated_forward(const char *name, const Gated *job) {
+// Does job number `index` with the version `name`: OK, or one of the other numbers of kernel.h.
+int ctr_run(const char *name, int64_t index, const void *job) {
     const Kernels *found = named(name);
-    return found ? found->gated_forward(*job) : NO_SUCH_PATH;
-}
-
-int ctr_gated_backward(const char *name, const Gated *job) {
-    const Kernels *found = named(name);
-    return found ? found->gated_backward(*job) : NO_SUCH_PATH;
-}
-
-int ctr_attention_forward(const char *name, const Attention *job) {
-    const Kernels *found = named(name);
-    return found ? found->attention_forward(*job) : NO_SUCH_PATH;
-}
-
-int ctr_attention_backward(const char *name, const Attention *job) {
-    const Kernels *found = named(name);
-    return found ? found->attention_backward(*job) : NO_SUCH_PATH;
+    return found && index >= 0 && index < JOBS ? found->job[index](job) : NO_SUCH_PATH;
 }
 }
 #pragma GCC visibility pop

@@ -11,6 +11,7 @@ from model.nets.attention import TargetAttention
 from model.nets.augru import Augru
 from model.nets.din import Din
 from model.nets.embedding import FeatureEmbedding, Tensors
+from model.nets.factors import add_factors, factor_state
 from model.nets.frame import candidate_part, user_part
 from model.nets.gru import Gru
 from model.nets.interest import AttendedSum, InterestNet
@@ -59,6 +60,7 @@ def native_forward(
     logit_U1: Tensor = net.head(
         share_UH, candidate_part(embedding, {"state_pooled": pooled_UE}, tensors, read_UE[:, None])
     )
+    logit_U1 = add_factors(logit_U1, net.factors, factor_state(net.factors, tensors), tensors)
     if negatives_ULF is None or not isinstance(net, InterestNet):
         return logit_U1, None
     fake_ULE, _ = _look_up(embedding, negatives_ULF, rows)

@@ -74,7 +74,7 @@ struct Gather {
     int32_t *place;                // [table's rows]
     int64_t *touched;              // [<= U L], written, in order of appearance
     float *sums;                   // [<= U L, dim], written
-    int64_t found;                 // written: how many
+    int64_t *found;                // written: how many
 };
 
 // DIEN's auxiliary loss with inner products: of the state after step t with the behavior and the negative at t + 1.
@@ -88,13 +88,14 @@ struct Auxiliary {
     float *d_states, *d_real, *d_fake;     // [U, L, E], written
 };
 
+// What a version can do, in the order of library.py. Each returns OK or another number from above.
+enum { JOBS = 8 };
 struct Kernels {
     const char *name;
-    int (*gated_forward)(const Gated &);
-    int (*gated_backward)(const Gated &);
-    int (*attention_forward)(const Attention &);
-    int (*attention_backward)(const Attention &);
+    int (*job[JOBS])(const void *);
 };
+
+template <class Job, int (*run)(const Job &)> int job(const void *given) { return run(*static_cast<const Job *>(given)); }
 
 namespace avx512 { extern const Kernels kernels; }
 namespace avx2 { extern const Kernels kernels; }

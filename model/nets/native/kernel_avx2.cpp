@@ -13,8 +13,10 @@ constexpr int W = 8, ROWS = 4;
 #include "product.inc"
 #include "gated.inc"
 #include "attention.inc"
+#include "behaviors.inc"
+#include "table.inc"
 
-const Kernels kernels = {"avx2", gated_forward, gated_backward, attention_forward, attention_backward};
+const Kernels kernels = {"avx2", TABLE};
 
 }  // namespace avx2
 #endif

@@ -15,8 +15,10 @@ constexpr int W = 16, ROWS = 8;
 #include "product.inc"
 #include "gated.inc"
 #include "attention.inc"
+#include "behaviors.inc"
+#include "table.inc"
 
-const Kernels kernels = {"avx512", gated_forward, gated_backward, attention_forward, attention_backward};
+const Kernels kernels = {"avx512", TABLE};
 
 }  // namespace avx512
 #endif

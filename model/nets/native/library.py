@@ -1,4 +1,4 @@
-"""The compiled training kernels through ctypes, which releases the GIL while they run. The structs are those of kernel.h.
+"""The compiled training kernels through ctypes, which releases the GIL meanwhile. The structs are those of kernel.h.
 
 `library()` is None where they were not built, and nobody needs them.
 """
@@ -15,7 +15,16 @@ from torch import Tensor
 
 LANES, CHUNK, LAYERS = 16, 64, 4  # as in kernel.h
 _FAILURES = {1: "no memory", 2: "this processor has no such path", 3: "an index is outside of its table"}
-_JOBS = ("gated_forward", "gated_backward", "attention_forward", "attention_backward")  # a version per instruction set
+_JOBS = (  # in the order of kernel.h
+    "gated_forward",
+    "gated_backward",
+    "attention_forward",
+    "attention_backward",
+    "lookup",
+    "gather",
+    "auxiliary_forward",
+    "auxiliary_backward",
+)
 
 
 def _int64(*names: str) -> list[tuple[str, type]]:
@@ -76,8 +85,7 @@ class Gather(Structure):
 
     _fields_: ClassVar = [
         *_int64("rows", "length", "fields", "field", "dim", "width", "first"),
-        *_pointers("count", "ids", "d_out", "d_total", "place", "touched", "sums"),
-        ("found", c_int64),
+        *_pointers("count", "ids", "d_out", "d_total", "place", "touched", "sums", "found"),
     ]
 
 
@@ -99,17 +107,14 @@ class Library:
         """Load it. Raises OSError."""
         self._library = ctypes.CDLL(str(file))
         self._library.ctr_path.restype, self._library.ctr_path.argtypes = c_char_p, [c_int64]
-        for name in (*_JOBS, "lookup"):
-            getattr(self._library, f"ctr_{name}").restype = c_int
-        for name in ("gather", "auxiliary_forward", "auxiliary_backward"):
-            getattr(self._library, f"ctr_{name}").restype = None
+        self._library.ctr_run.restype = c_int
+        self._library.ctr_run.argtypes = [c_char_p, c_int64, c_void_p]
         self.paths = self._paths()
         self.path = self.paths[0]
 
     def run(self, name: str, job: Structure) -> None:
         """Do `job`. Raises RuntimeError."""
-        path = [self.path.encode()] if name in _JOBS else []
-        failed = getattr(self._library, f"ctr_{name}")(*path, byref(job))
+        failed = self._library.ctr_run(self.path.encode(), _JOBS.index(name), byref(job))
         if failed:
             raise RuntimeError(f"the native {name} failed: {_FAILURES.get(failed, failed)}")
 

@@ -4,6 +4,7 @@ U users, L history, F columns of ids, E width of a behavior.
 """
 
 from collections.abc import Sequence
+from ctypes import addressof, c_int64
 from functools import cache
 from typing import Any
 
@@ -58,13 +59,13 @@ class _Lookup(torch.autograd.Function):
         E, first, out = sum(dim for _, dim in ctx.shapes), 0, []
         for field, (size, dim) in enumerate(ctx.shapes):
             most = min(size, U * L)
-            touched, sums = torch.empty(most, dtype=torch.int64), given.new_empty(most, dim)
+            touched, sums, found = torch.empty(most, dtype=torch.int64), given.new_empty(most, dim), c_int64()
             job = Gather(rows=U, length=L, fields=F, field=field, dim=dim, width=E, first=first)
             job.count, job.ids, job.place = address(ctx.rows.count), address(ctx.ids_ULF), address(_places(size))
             job.d_out, job.d_total = address(d_out), address(d_total)
-            job.touched, job.sums = address(touched), address(sums)
+            job.touched, job.sums, job.found = address(touched), address(sums), addressof(found)
             loaded().run("gather", job)
-            out.append(_gradient(touched[: job.found], sums[: job.found], size, sparse=ctx.sparse))
+            out.append(_gradient(touched[: found.value], sums[: found.value], size, sparse=ctx.sparse))
             first += dim
         return None, None, None, *out
 
