@@ -137,8 +137,8 @@ def _attention(seen: Table) -> Card:
         x_label="newest behaviors, oldest first",
         y_label="candidate",
     )
-    most = max((value for row in seen["weights"] for value in row), default=0.0)
-    how = f"Darker means more weight on that behavior; the darkest is {most:.4f}. Item ids are those of the log."
+    low, most = drawn.ends
+    how = f"Weights from {low:.4f} (lightest) to {most:.4f} (darkest). Item ids are those of the log."
     return Card(title=title, how=how, svg=Markup(drawn.svg()))
 
 

@@ -91,11 +91,17 @@ class HeatMap:
     x_label: str
     y_label: str
 
+    @property
+    def ends(self) -> Range:
+        """The lightest and the darkest cell's value."""
+        values = [value for row in self.values for value in row]
+        return (min(values), max(values)) if values else (0.0, 0.0)
+
     def svg(self) -> str:
         """The whole map. Column names stand upright, since ids are long."""
         left, top, cell, high = 78, 8, (_WIDTH - 86) / max(len(self.columns), 1), 26
         bottom = top + high * len(self.rows)
-        most = max((abs(v) for row in self.values for v in row), default=0.0) or 1.0
+        low, most = self.ends
         size = f"{len(self.rows)} candidates by {len(self.columns)} behaviors"
         alt = f"{self.title}. {size}; the largest weight is {most:.4f}."
         parts = [f'<svg viewBox="0 0 {_WIDTH} {bottom + 84}" role="img" aria-label="{escape(alt)}">']
@@ -104,10 +110,9 @@ class HeatMap:
             parts.append(f'<text class="tick left" x="{left - 5}" y="{y + 16}">{escape(name[:10])}</text>')
             for c, value in enumerate(self.values[r]):
                 tip = _tip(f"candidate {name}, behavior {self.columns[c]}: {value:.4f}")
-                css = "cell" if value >= 0 else "cell less"
                 where = f'x="{left + c * cell:.1f}" y="{y}" width="{cell - 1:.1f}" height="{high - 1}"'
-                opacity = f'fill-opacity="{0.06 + 0.94 * abs(value) / most:.3f}"'
-                parts.append(f'<rect class="{css}" {where} {opacity}>{tip}</rect>')
+                opacity = f'fill-opacity="{0.06 + 0.94 * (value - low) / ((most - low) or 1):.3f}"'
+                parts.append(f'<rect class="cell" {where} {opacity}>{tip}</rect>')
         for c, name in enumerate(self.columns):
             where = f"translate({left + (c + 0.5) * cell + 3.5:.1f} {bottom + 4}) rotate(-90)"
             parts.append(f'<text class="tick left" transform="{where}">{escape(name[:8])}</text>')
