@@ -20,7 +20,7 @@ from model.compare import common_split, compare, read_compared
 from model.config import RunConfig, read_config
 from model.data.log import Log, read_log, write_task
 from model.halves import ExportError
-from model.pipeline import evaluated, run_training
+from model.pipeline import checkpoints_of, evaluated, run_training
 from model.pipeline import prepare as prepare_log
 from model.progress import TrainingBar
 from model.publish import Format, publish
@@ -55,6 +55,7 @@ def train(
     config: ConfigPath,
     out: Annotated[Path, typer.Option(help="Folder of the run to write.")],
     net: Annotated[str | None, typer.Option(help="Another net than the configured one.")] = None,
+    resume: Annotated[bool, typer.Option(help="Go on from the checkpoint in the folder, if there is one.")] = False,
 ) -> None:
     """Train and write a run with the weights of the best validation AUC. Ctrl-C stops and keeps the best so far."""
     with _clear_errors():
@@ -63,8 +64,12 @@ def train(
         log = _read(settings)
         _console.print(log_table(log, settings))
         prepared = prepare_log(log, settings)
+        checkpoints = checkpoints_of(prepared, settings, folder=out, resume=resume)
+        if resume:
+            place = checkpoints.start.place if checkpoints.start else None
+            _console.print(f"going on in epoch {place['epoch']}" if place else "no checkpoint: starting anew")
         with TrainingBar(_console, epochs=settings.train.epochs) as bar:
-            run, training = run_training(log, prepared, settings, report=bar)
+            run, training = run_training(log, prepared, settings, report=bar, checkpoints=checkpoints)
         save_run(out, run)
     if training.interrupted:
         _console.print("interrupted: keeping the best weights so far")

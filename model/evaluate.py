@@ -32,13 +32,14 @@ def predict_logit(
 ) -> NDArray[np.float32]:
     """Raw logits [N] in the split's order; else as `predict`."""
     net.eval()
+    device = next(net.parameters()).device
     out = np.empty(len(split), dtype=np.float32)
     order = np.argsort(split.lengths, kind="stable")  # rows of similar length together: less padding, same scores
     with torch.inference_mode():
         for start in range(0, len(order), batch_size):
             rows = order[start : start + batch_size]
-            tensors = {name: torch.from_numpy(tensor) for name, tensor in split.take(rows).items()}
-            out[rows] = net(tensors, tensors)[:, 0].numpy()
+            tensors = {name: torch.from_numpy(tensor).to(device) for name, tensor in split.take(rows).items()}
+            out[rows] = net(tensors, tensors)[:, 0].cpu().numpy()
             report(start + len(rows))
     return out
 

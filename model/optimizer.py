@@ -15,6 +15,7 @@ from model.row_optimizer import RowAdagrad, RowAdam, touched_rows
 from model.schedule import rate_factor
 from model.train_config import TrainConfig
 
+_WIDE = "wide."  # tables of linear weights: max-norm is for vectors
 _Rows = tuple[Tensor, Tensor]  # the touched rows [T] of a table and their gradients [T, E]
 
 
@@ -28,8 +29,13 @@ class NetOptimizer:
         *,
         steps_per_epoch: int,
         impressions: Mapping[str, Tensor] | None = None,
+        max_norm: float = 0.0,
     ) -> None:
-        """`impressions` by sparse feature as `regularisation.impressions_by_table`; needed if `embedding_l2` > 0."""
+        """`impressions` by feature as `regularisation.impressions_by_table`; needed if `embedding_l2` > 0.
+
+        A touched row longer than `max_norm` is shortened to it after the step; 0 leaves them free.
+        """
+        self._max_norm = max_norm
         self._config, self._steps_per_epoch, self._impressions = config, steps_per_epoch, impressions or {}
         self.steps = 0
         self._tables = {name: table.weight for name, table in _tables(net).items()}
@@ -75,7 +81,10 @@ class NetOptimizer:
         if not self._config.embedding_l2:
             return
         for name, (rows_T, gradient_TE) in rows.items():
-            impressions_T = self._impressions[name.rpartition(".")[2]][rows_T]
+            feature = name.rpartition(".")[2]
+            if feature not in self._impressions:
+                continue  # no feature's: the table of a gap has a few rows, each met all the time
+            impressions_T = self._impressions[feature].to(rows_T.device)[rows_T]
             shrink_TE = l2_gradient(self._tables[name][rows_T], impressions_T, strength=self._config.embedding_l2)
             gradient_TE.add_(shrink_TE)
 
@@ -92,6 +101,15 @@ class NetOptimizer:
         for group in self._adam.param_groups:
             group["lr"] = rate
         self._adam.step()
+        self._limit(rows)
+
+    def _limit(self, rows: Mapping[str, _Rows]) -> None:
+        if not self._max_norm:
+            return
+        for name, (rows_T, _) in rows.items():
+            if not name.startswith(_WIDE):
+                weight = self._tables[name]
+                weight.index_copy_(0, rows_T, weight.index_select(0, rows_T).renorm_(2, 0, self._max_norm))
 
     def state(self) -> dict[str, Tensor]:
         """Everything that the next step depends on besides the weights, by name; tensors are the live ones."""

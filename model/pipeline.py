@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ from torch import Tensor
 
 from model.bundle.encode import Encoder, Tensors
 from model.bundle.schema import PADDING
+from model.checkpoint import Checkpoints, run_identity
 from model.config import RunConfig
 from model.data.batches import EncodedSplit, encode_split
 from model.data.downsample import downsampled
@@ -47,7 +49,12 @@ def prepare(log: Log, config: RunConfig) -> Prepared:
 
 
 def run_training(
-    log: Log, prepared: Prepared, config: RunConfig, *, report: Callable[[Step], None] = lambda step: None
+    log: Log,
+    prepared: Prepared,
+    config: RunConfig,
+    *,
+    report: Callable[[Step], None] = lambda step: None,
+    checkpoints: Checkpoints | None = None,
 ) -> tuple[TrainedRun, Training]:
     """Train the configured net. Pure in (config, log): the seed is in the configuration; torch's own is restored."""
     encoder = prepared.encoder
@@ -61,7 +68,7 @@ def run_training(
             sampler=NegativeSampler(encoder),
             impressions=_impressions(prepared, config),
         )
-        training = train(net, samples, config=config.train, report=report)
+        training = train(net, samples, config=config.train, report=report, checkpoints=checkpoints)
     valid = score_split(net, prepared.valid, user_activity(log.valid, log.train, config.schema.keys))
     assessed = assess(valid, config.calibration, negative_sampling_rate=config.train.negative_sampling_rate)
     golden = golden_inputs(prepared.valid, encoder, seed=config.train.seed)
@@ -99,6 +106,12 @@ def evaluated(run: TrainedRun, log: Log, *, split: str, base: Scores | None = No
         predictions={split: rows},
         report={**run.report, "splits": {**run.report["splits"], split: report}} if run.report else {},
     )
+
+
+def checkpoints_of(prepared: Prepared, config: RunConfig, *, folder: Path, resume: bool) -> Checkpoints:
+    """Where the run keeps its place. Raises ConfigError if `resume` finds a checkpoint of another run in `folder`."""
+    identity = run_identity(config_table(config), {"train": prepared.train, "valid": prepared.valid})
+    return Checkpoints(folder, identity=identity, resume=resume)
 
 
 def golden_inputs(split: EncodedSplit, encoder: Encoder, *, seed: int) -> Tensors:

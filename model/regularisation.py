@@ -11,9 +11,10 @@ from collections.abc import Iterator
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from model.bundle.schema import Schema, Side
+from model.bundle.schema import PADDING, Schema, Side
 from model.bundle.vocabulary import Ids
 from model.data.batches import EncodedSplit
 
@@ -22,7 +23,7 @@ _SIDES: tuple[Side, ...] = ("user", "context", "item")
 
 
 def count_impressions(split: EncodedSplit, schema: Schema, name: str, *, size: int) -> Ids:
-    """[size] the number of impressions that have each index of the sparse feature `name`, in its own column or in a
+    """[size] the number of impressions that have each index of the feature `name`, in its own columns or in a
     behavior field that shares its table; an impression that has it several times counts once.
     """
     counts = np.zeros(size, dtype=np.int64)
@@ -45,21 +46,26 @@ def l2_gradient(weight_TE: Tensor, impressions_T: Tensor, *, strength: float) ->
 
 
 def impressions_by_table(split: EncodedSplit, schema: Schema, sizes: dict[str, int]) -> dict[str, Tensor]:
-    """`count_impressions` of every sparse feature, as tensors."""
+    """`count_impressions` of every feature that has a table, as tensors."""
     return {name: torch.from_numpy(count_impressions(split, schema, name, size=size)) for name, size in sizes.items()}
 
 
 def _met(split: EncodedSplit, schema: Schema, name: str, rows: slice) -> Iterator[tuple[Ids, Ids]]:
     """Pairs (impression counted from the slice's start, index) of every column that looks up the feature's table."""
     for side in _SIDES:
-        tensors = split.items if side == "item" else split.request
-        at = schema.columns(side).get(name)
-        if at is not None:
-            ids: Ids = tensors[f"{side}_sparse"][rows, at].astype(np.int64, copy=False)
-            yield np.repeat(np.arange(len(ids)), ids.shape[1]), ids.ravel()
+        columns = schema.columns(side)
+        if name in columns:
+            tensors = split.items if side == "item" else split.request
+            yield _pairs(tensors[f"{side}_sparse"][rows, columns[name]])
     offsets = split.offsets[rows.start : rows.stop + 1]
-    for at, sequence in zip(schema.history_columns(), schema.behavior, strict=True):
+    owners = np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))
+    for sequence, places in zip(schema.behavior, schema.history_columns(), strict=True):
         if sequence.shares == name:
-            ids = split.history[offsets[0] : offsets[-1], at]
-            owners = np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))
-            yield np.repeat(owners, ids.shape[1]), ids.ravel()
+            behaviors, ids = _pairs(split.history[offsets[0] : offsets[-1], places])
+            yield owners[behaviors], ids
+
+
+def _pairs(ids: NDArray[np.generic]) -> tuple[Ids, Ids]:
+    """Each index of [rows, places] with the row it is in, padding left out."""
+    rows, places = np.nonzero(ids != PADDING)
+    return rows, ids[rows, places].astype(np.int64, copy=False)

@@ -1,29 +1,32 @@
-"""The training loop: best validation AUC wins, whatever ends the run. No files, no printing; progress is a callback."""
+"""The training loop: best validation AUC wins, whatever ends the run. No printing; progress is a callback."""
 
-import copy
 import math
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from model.bundle.encode import Tensors
+from model.batch_loss import BatchLoss, compilable, training_device
 from model.bundle.vocabulary import Ids
+from model.checkpoint import Checkpoints, Snapshot
 from model.data.batches import EncodedSplit, batches
 from model.data.negatives import NegativeSampler
 from model.evaluate import predict
 from model.metrics import all_metrics
 from model.nets import Net
-from model.nets.interest import InterestNet
 from model.optimizer import NetOptimizer, sparse_gradients
 from model.train_config import TrainConfig
+
+_GPU_LOSS_EVERY = 20  # batches: reading the loss makes the CPU wait for the GPU
 
 
 @dataclass(frozen=True, kw_only=True)
 class Step:
-    """Progress after one batch. `loss` is this batch's; `auc` the newest validation AUC, NaN before the first."""
+    """Progress after one batch. `loss` is this batch's, on a GPU that of one in 20; `auc` the newest validation AUC,
+    NaN before the first.
+    """
 
     epoch: int
     done: int  # samples of this epoch
@@ -59,81 +62,146 @@ def train(
     *,
     config: TrainConfig,
     report: Callable[[Step], None] = lambda step: None,
+    checkpoints: Checkpoints | None = None,
 ) -> Training:
     """Train `net` in place until the epochs or the patience run out, or Ctrl-C; then restore the best weights.
 
     The order of samples and the negatives come from `config.seed`; dropout from torch's global generator, which the
-    caller seeds together with the initial weights.
+    caller seeds together with the initial weights. With `checkpoints` the run goes on where their start says, and ends
+    with the weights that it would have had without the break; an interrupted run leaves the last one there.
+    Raises ConfigError for a device or a compiler that is not there.
     """
-    with sparse_gradients(net):
-        return _train(_Run(net, samples, config), report)
-
-
-def _train(run: "_Run", report: Callable[[Step], None]) -> Training:
-    net, samples, config = run.net, run.samples, run.config
-    result = Training(net=net)
-    best: dict[str, Tensor] = {}
-    stale, valid = 0, samples.valid
-    try:
-        for step, evaluate_now in run.steps():
-            if evaluate_now:
-                figures = all_metrics(valid.label, predict(net, valid), valid.user)
-                epoch = step.epoch - 1 + step.done / step.total
-                result.evaluations.append({"epoch": epoch, **figures})
-                if math.isnan(result.best_auc) or figures["auc"] > result.best_auc:
-                    result.best_auc, result.best_epoch, stale = figures["auc"], epoch, 0
-                    best = copy.deepcopy(net.state_dict())
-                elif (stale := stale + 1) >= config.patience:
-                    break
-            report(_with_auc(step, result))
-    except KeyboardInterrupt:
-        result.interrupted = True
-    if best:
-        net.load_state_dict(best)
-    net.eval()
-    return result
+    net.to(training_device(config))
+    with sparse_gradients(net), compilable(net, config):
+        run = _Run(net, samples, config)
+        if checkpoints is not None and checkpoints.start is not None:
+            run.restore(checkpoints.start)
+        try:
+            run.go(report, checkpoints)
+        except KeyboardInterrupt:
+            run.result.interrupted = True
+    if run.best:
+        net.load_state_dict(run.best)
+    net.to("cpu").eval()
+    if checkpoints is not None and not run.result.interrupted:
+        checkpoints.remove()
+    return run.result
 
 
 class _Run:
-    """One pass after another over the training split."""
+    """One pass after another over the training split, and all that a pass leaves behind."""
 
     def __init__(self, net: Net, samples: Samples, config: TrainConfig) -> None:
         self.net, self.samples, self.config = net, samples, config
+        self.result = Training(net=net)
+        self.best: dict[str, Tensor] = {}
+        self.stale = 0  # evaluations since the best
+        self.epoch, self.batch = 1, 0  # the epoch, and how many of its batches are done
         self.rng = np.random.default_rng(config.seed)
-        steps_per_epoch = math.ceil(len(samples.train) / config.batch_size)
-        self.optimizer = NetOptimizer(net, config, steps_per_epoch=steps_per_epoch, impressions=samples.impressions)
-        self.loss = nn.BCEWithLogitsLoss()
+        self.epoch_rng = self.rng.bit_generator.state  # as it was when the epoch began
+        steps = math.ceil(len(samples.train) / config.batch_size)
+        self.optimizer = NetOptimizer(
+            net, config, steps_per_epoch=steps, impressions=samples.impressions, max_norm=net.embedding.max_norm
+        )
+        self._loss_read = float("nan")
+        self.loss = BatchLoss(net, config, sampler=samples.sampler)
 
-    def steps(self) -> Iterator[tuple[Step, bool]]:
+    def go(self, report: Callable[[Step], None], checkpoints: Checkpoints | None) -> None:
+        """Train from here to the end, and tell and keep after each batch what is due."""
+        every = self.config.checkpoint_batches
+        for step, evaluate_now in self._steps():
+            if evaluate_now and not self._evaluate(step):
+                return
+            due = self.optimizer.steps % every == 0 if every else evaluate_now
+            if checkpoints is not None and due:
+                checkpoints.write(self.snapshot())
+            report(self._with_auc(step))
+
+    def _steps(self) -> Iterator[tuple[Step, bool]]:
         """Train batch by batch; after each one tell where we are and whether it is time to evaluate."""
-        split = self.samples.train
-        for epoch in range(1, self.config.epochs + 1):
-            done, evaluated = 0, 0
-            for rows in self._batches():
-                loss = self._step(split.take(rows))
+        total = len(self.samples.train)
+        while self.epoch <= self.config.epochs:
+            done = 0
+            for i, rows in enumerate(self._batches()):
+                evaluated = done * self.config.evaluations_per_epoch // total
                 done += len(rows)
-                due = done * self.config.evaluations_per_epoch // len(split)
-                yield Step(epoch=epoch, done=done, total=len(split), loss=loss, auc=float("nan")), due > evaluated
-                evaluated = due
+                if i < self.batch:
+                    continue  # trained before the run was resumed
+                loss = self._step(rows)
+                self.batch += 1
+                due = done * self.config.evaluations_per_epoch // total > evaluated
+                yield Step(epoch=self.epoch, done=done, total=total, loss=loss, auc=float("nan")), due
+            self.epoch, self.batch, self.epoch_rng = self.epoch + 1, 0, self.rng.bit_generator.state
 
     def _batches(self) -> Iterator[Ids]:
-        config = self.config
-        split, bucket = self.samples.train, config.length_buckets
-        return batches(split, batch_size=config.batch_size, rng=self.rng, bucket=bucket)
+        """The epoch's batches. The order is drawn from the epoch's own random state, then training draws on."""
+        now = self.rng.bit_generator.state
+        self.rng.bit_generator.state = self.epoch_rng
+        size, bucket = self.config.batch_size, self.config.length_buckets
+        order = list(batches(self.samples.train, batch_size=size, rng=self.rng, bucket=bucket))
+        if self.batch:
+            self.rng.bit_generator.state = now
+        return iter(order)
 
-    def _step(self, batch: Tensors) -> float:
+    def _step(self, rows: Ids) -> float:
         self.net.train()
-        tensors = {name: torch.from_numpy(tensor) for name, tensor in batch.items()}
-        state = self.net.encode_user(tensors)
-        loss: Tensor = self.loss(self.net.score(state, tensors)[:, 0], tensors["label"])
-        if isinstance(self.net, InterestNet) and self.samples.sampler is not None and self.net.auxiliary_alpha > 0:
-            negatives = self.samples.sampler.sample(batch["history"], batch["history_len"], self.rng)  # type: ignore[arg-type]  # int64 by contract
-            auxiliary = self.net.auxiliary_loss(state, tensors["history"], torch.from_numpy(negatives))
-            loss = loss + self.net.auxiliary_alpha * auxiliary
+        loss = self.loss(self.samples.train.take(rows), self.rng)
         self.optimizer.step(loss)
-        return float(loss.detach())
+        if loss.is_cuda and self.optimizer.steps % _GPU_LOSS_EVERY != 1:
+            return self._loss_read
+        self._loss_read = float(loss.detach())
+        return self._loss_read
+
+    def _evaluate(self, step: Step) -> bool:
+        """Score the validation split and keep the weights if they are the best; whether to go on."""
+        result, valid = self.result, self.samples.valid
+        figures = all_metrics(valid.label, predict(self.net, valid), valid.user)
+        epoch = step.epoch - 1 + step.done / step.total
+        result.evaluations.append({"epoch": epoch, **figures})
+        if math.isnan(result.best_auc) or figures["auc"] > result.best_auc:
+            result.best_auc, result.best_epoch, self.stale = figures["auc"], epoch, 0
+            self.best = {name: tensor.clone() for name, tensor in self.net.state_dict().items()}
+            return True
+        self.stale += 1
+        return self.stale < self.config.patience
+
+    def _with_auc(self, step: Step) -> Step:
+        seen = self.result.evaluations
+        return replace(step, auc=seen[-1]["auc"]) if seen else step
+
+    def snapshot(self) -> Snapshot:
+        """Everything that the rest of the run depends on. Tensors are the live ones."""
+        groups = {"net": self.net.state_dict(), "best": self.best, "optimizer": self.optimizer.state()}
+        tensors = {f"{group}.{name}": tensor for group, named in groups.items() for name, tensor in named.items()}
+        result = self.result
+        place = {
+            "epoch": self.epoch,
+            "batch": self.batch,
+            "stale": self.stale,
+            "rng": self.rng.bit_generator.state,
+            "epoch_rng": self.epoch_rng,
+            "best_auc": result.best_auc,
+            "best_epoch": result.best_epoch,
+            "evaluations": result.evaluations,
+        }
+        return Snapshot(tensors={**tensors, **_torch_random()}, place=place)
+
+    def restore(self, snapshot: Snapshot) -> None:
+        """Stand where `snapshot` was taken, torch's global generators included."""
+        place, result = snapshot.place, self.result
+        self.net.load_state_dict(snapshot.below("net"))
+        self.best = snapshot.below("best")
+        self.optimizer.restore(snapshot.below("optimizer"))
+        self.epoch, self.batch, self.stale = place["epoch"], place["batch"], place["stale"]
+        self.rng.bit_generator.state, self.epoch_rng = place["rng"], place["epoch_rng"]
+        result.best_auc, result.best_epoch = place["best_auc"], place["best_epoch"]
+        result.evaluations = [dict(evaluation) for evaluation in place["evaluations"]]
+        torch.set_rng_state(snapshot.tensors["random.cpu"])
+        for i, state in snapshot.below("random.cuda").items():
+            torch.cuda.set_rng_state(state, int(i))
 
 
-def _with_auc(step: Step, result: Training) -> Step:
-    newest = result.evaluations[-1]["auc"] if result.evaluations else float("nan")
-    return Step(**{**step.__dict__, "auc": newest})
+def _torch_random() -> dict[str, Tensor]:
+    """The states of torch's global generators."""
+    gpus = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+    return {"random.cpu": torch.get_rng_state(), **{f"random.cuda.{i}": state for i, state in enumerate(gpus)}}

@@ -1,0 +1,93 @@
+"""The loss of one batch, on the device and in the precision that the run asks for."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from model.bundle.encode import Tensors
+from model.bundle.errors import ConfigError
+from model.data.negatives import NegativeSampler
+from model.nets import Net
+from model.nets.interest import InterestNet
+from model.train_config import TrainConfig
+
+
+class BatchLoss:
+    """Binary cross-entropy on the logits, plus the auxiliary loss of the nets that have one and a sampler."""
+
+    def __init__(self, net: Net, config: TrainConfig, *, sampler: NegativeSampler | None) -> None:
+        self._net, self._device = net, next(net.parameters()).device
+        self._half = config.precision == "bfloat16"
+        self._encode_user, self._score = net.encode_user, net.score
+        if config.compile:
+            self._encode_user = torch.compile(net.encode_user, dynamic=True)
+            self._score = torch.compile(net.score, dynamic=True)
+        self._alpha = net.auxiliary_alpha if isinstance(net, InterestNet) else 0.0
+        self._sampler = sampler if self._alpha > 0 else None
+
+    def __call__(self, batch: Tensors, rng: np.random.Generator) -> Tensor:
+        """The scalar to minimise; negatives are drawn from `rng`."""
+        tensors = {name: torch.from_numpy(tensor).to(self._device) for name, tensor in batch.items()}
+        negatives = self._negatives(batch, rng)
+        with torch.autocast(self._device.type, dtype=torch.bfloat16, enabled=self._half):
+            logit_U1, auxiliary = self._forward(tensors, negatives)
+            loss = nn.functional.binary_cross_entropy_with_logits(logit_U1[:, 0].float(), tensors["label"])
+            return loss if auxiliary is None else loss + self._alpha * auxiliary
+
+    def _forward(self, tensors: dict[str, Tensor], negatives: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """The logits [U, 1], and the auxiliary loss if there are negatives."""
+        state = self._encode_user(tensors)
+        logit_U1 = self._score(state, tensors)
+        if negatives is None or not isinstance(self._net, InterestNet):
+            return logit_U1, None
+        return logit_U1, self._net.auxiliary_loss(state, tensors["history"], negatives)
+
+    def _negatives(self, batch: Tensors, rng: np.random.Generator) -> Tensor | None:
+        if self._sampler is None:
+            return None
+        logged = batch.get("negatives")
+        if logged is not None:
+            return torch.from_numpy(logged).to(self._device)
+        drawn = self._sampler.sample(batch["history"], batch["history_len"], rng)  # type: ignore[arg-type]  # int64 by contract
+        return torch.from_numpy(drawn).to(self._device)
+
+
+def training_device(config: TrainConfig) -> torch.device:
+    """Where to train. Raises ConfigError for a name that torch does not know and for a GPU that is not there."""
+    there = ["cpu"]
+    if torch.cuda.is_available():
+        there += ["cuda", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
+    if config.device not in there:
+        allowed = "here one of " + ", ".join(there)
+        raise ConfigError(file="config", key="train.device", found=config.device, allowed=allowed)
+    return torch.device(config.device)
+
+
+@contextmanager
+def compilable(net: Net, config: TrainConfig) -> Iterator[None]:
+    """Inside, `torch.compile` of the net leaves alone what it cannot do: table lookups with sparse gradients, and
+    recurrences, which it would unroll. Raises ConfigError if `train.compile` is set and there is no compiler.
+    """
+    if not config.compile:
+        yield
+        return
+    _check_compiler()
+    apart = [m for m in net.modules() if isinstance(m, nn.Embedding) or hasattr(m, "recurrence")]
+    for module in apart:  # on the instance, where it hides the class's
+        module.forward = torch.compiler.disable(module.forward)  # type: ignore[no-untyped-call]  # torch's
+    try:
+        yield
+    finally:
+        for module in apart:
+            del module.forward
+
+
+def _check_compiler() -> None:
+    try:
+        torch.compile(torch.tanh)(torch.zeros(2))
+    except Exception as error:  # torch wraps what a compiler says in errors of many kinds
+        why = str(error).strip().partition("\n")[0]
+        raise ConfigError(file="config", key="train.compile", found=why, allowed="false, or a C++ compiler") from error
