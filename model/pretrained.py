@@ -90,8 +90,9 @@ def _read_parquet(path: Path) -> tuple[NDArray[np.generic], Vectors]:
     frame = pl.read_parquet(path, columns=["id", "vector"], glob=False)
     if frame["id"].null_count() or frame["vector"].null_count():
         raise ValueError("missing values")
-    ids, width = frame["id"], frame["vector"].list.len().max() or 0 if frame["vector"].dtype == pl.List else None
-    vectors = frame["vector"] if width is None else frame["vector"].cast(pl.Array(pl.Float32, width))
+    ids, vectors = frame["id"], frame["vector"]
+    if isinstance(vectors.dtype, pl.List):
+        vectors = vectors.cast(pl.Array(pl.Float32, len(vectors[0]) if len(vectors) else 0))
     texts = ids.dtype == pl.String
     return (np.array(ids.to_list(), dtype=np.str_) if texts else ids.to_numpy()), vectors.to_numpy().astype(np.float32)
 
