@@ -8,7 +8,8 @@ from torch import Tensor, nn
 from model.bundle.schema import Schema
 from model.nets.attention import make_attention
 from model.nets.embedding import FeatureEmbedding, Pooling, Tensors
-from model.nets.frame import AttentionConfig, candidate_part, make_head, read_history, user_part
+from model.nets.factors import add_factors, factor_state
+from model.nets.frame import AttentionConfig, candidate_part, make_factors, make_head, read_history, user_part
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +31,7 @@ class Din(nn.Module):
         E = self.embedding.behavior_width
         self.attention = make_attention(config.attention_kind, E, hidden=config.attention, softmax=config.softmax)
         self.head = make_head(config, self.embedding, reads=E)
+        self.factors = make_factors(config, schema, sizes)
 
     def encode_user(self, request: Tensors) -> dict[str, Tensor]:
         """The user half: request tensors and history -> state."""
@@ -39,6 +41,7 @@ class Din(nn.Module):
             "state_pooled": pooled_UE,
             "state_keys": self.attention.keys(history_ULE),
             "state_mask": mask_UL,
+            **factor_state(self.factors, request),
         }
 
     def score(self, state: Tensors, candidates: Tensors) -> Tensor:
@@ -48,7 +51,7 @@ class Din(nn.Module):
         attended_UCE = weight_UCL @ state["state_keys"][..., :-1]
         candidate_UCD = candidate_part(self.embedding, state, candidates, attended_UCE)
         logit_UC: Tensor = self.head(state["state_share"], candidate_UCD)
-        return logit_UC
+        return add_factors(logit_UC, self.factors, state, candidates)
 
     def forward(self, request: Tensors, candidates: Tensors) -> Tensor:
         """Both halves: logit [U, C]."""

@@ -8,14 +8,17 @@ from there. Functions, not a base class, so that each net reads top to bottom. U
 E width of one behavior, D any width.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from model.bundle.schema import Schema
 from model.bundle.typed_table import setting
 from model.nets.attention import AttentionKind
 from model.nets.embedding import FeatureEmbedding, Pooling, Tensors, mask_from_length, pool_history
+from model.nets.factors import Factors
 from model.nets.layers import Activation, SplitHead
 
 
@@ -28,6 +31,8 @@ class FrameConfig:
     pooling: Pooling = "mean"  # "sum" is the paper's; on long histories it drowns the target (docs/log.md)
     dropout: float = setting(0.0, low=0.0, high=0.9)
     max_norm: float = setting(0.0, low=0.0)  # of an embedding row; 0 leaves them free
+    factors: int = setting(0, low=0, high=4096)  # width of the factor term; 0 leaves it out
+    factor_l2: float = setting(0.01, low=0.0)  # of the factors; less, and they learn single impressions by heart
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +53,11 @@ def make_head(config: FrameConfig, embedding: FeatureEmbedding, *, reads: int = 
         activation=config.activation,
         dropout=config.dropout,
     )
+
+
+def make_factors(config: FrameConfig, schema: Schema, sizes: Mapping[str, int]) -> Factors | None:
+    """The factor term of a net, if it has one."""
+    return Factors(schema, sizes, width=config.factors, l2=config.factor_l2) if config.factors else None
 
 
 def read_history(embedding: FeatureEmbedding, request: Tensors, pooling: Pooling) -> tuple[Tensor, Tensor, Tensor]:

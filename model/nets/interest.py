@@ -18,7 +18,8 @@ from model.bundle.schema import Schema
 from model.bundle.typed_table import setting
 from model.nets.attention import make_attention
 from model.nets.embedding import FeatureEmbedding, Pooling, Tensors
-from model.nets.frame import AttentionConfig, candidate_part, make_head, read_history, user_part
+from model.nets.factors import add_factors, factor_state
+from model.nets.frame import AttentionConfig, candidate_part, make_factors, make_head, read_history, user_part
 from model.nets.gru import Gru
 
 
@@ -73,6 +74,7 @@ class InterestNet(nn.Module):
         self.auxiliary_alpha = config.auxiliary_alpha
         self.discriminator = _Discriminator(E) if config.auxiliary == "mlp" else _InnerProduct()
         self.head = make_head(config, self.embedding, reads=E)
+        self.factors = make_factors(config, schema, sizes)
 
     def extract_interest(self, history_ULE: Tensor) -> Tensor:
         """Interest states [U, L, H], one after each behavior. Padding comes last, so no real state sees it."""
@@ -88,6 +90,7 @@ class InterestNet(nn.Module):
             "state_pooled": pooled_UE,
             "state_keys": self.attention.keys(interest_ULH),
             "state_mask": mask_UL,
+            **factor_state(self.factors, request),
         }
         if not isinstance(self.evolution, AttendedSum):  # which reads the keys themselves
             state["state_inputs"] = self.evolution.inputs(interest_ULH)
@@ -101,7 +104,7 @@ class InterestNet(nn.Module):
         evolved_UCH = self.evolution(inputs_ULG, weight_UCL, mask_UL)
         candidate_UCD = candidate_part(self.embedding, state, candidates, evolved_UCH)
         logit_UC: Tensor = self.head(state["state_share"], candidate_UCD)
-        return logit_UC
+        return add_factors(logit_UC, self.factors, state, candidates)
 
     def forward(self, request: Tensors, candidates: Tensors) -> Tensor:
         """Both halves: logit [U, C]."""

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from model.bundle.schema import Schema
 from model.nets.embedding import FeatureEmbedding, Pooling, Tensors
-from model.nets.frame import FrameConfig, candidate_part, make_head, read_history, user_part
+from model.nets.factors import add_factors, factor_state
+from model.nets.frame import FrameConfig, candidate_part, make_factors, make_head, read_history, user_part
 
 
 class PnnConfig(FrameConfig):
@@ -36,6 +37,7 @@ class Pnn(nn.Module):
         both = len(self.user_fields.maps) * len(self.item_fields.maps)
         user, item = self.user_fields.pairs, self.item_fields.pairs
         self.head = make_head(config, self.embedding, reads=item + both, user_reads=user)
+        self.factors = make_factors(config, schema, sizes)
 
     def encode_user(self, request: Tensors) -> dict[str, Tensor]:
         """The user half: request tensors and history -> state."""
@@ -43,7 +45,12 @@ class Pnn(nn.Module):
         fields = [*self.embedding.request(request, dense=False), *torch.split(pooled_UE, self.behavior_widths, dim=-1)]
         fields_UFE = self.user_fields(fields)
         part_UD = user_part(self.embedding, request, pooled_UE, *self.user_fields.products(fields_UFE))
-        return {"state_share": self.head.user_half(part_UD), "state_pooled": pooled_UE, "state_fields": fields_UFE}
+        return {
+            "state_share": self.head.user_half(part_UD),
+            "state_pooled": pooled_UE,
+            "state_fields": fields_UFE,
+            **factor_state(self.factors, request),
+        }
 
     def score(self, state: Tensors, candidates: Tensors) -> Tensor:
         """The candidate half: state and candidates -> logit [U, C]."""
@@ -52,7 +59,7 @@ class Pnn(nn.Module):
         both_UCFF = fields_UCFE @ state["state_fields"][:, None].transpose(-1, -2)
         products = [*self.item_fields.products(fields_UCFE), both_UCFF.flatten(-2)]
         logit_UC: Tensor = self.head(state["state_share"], candidate_part(self.embedding, state, candidates, *products))
-        return logit_UC
+        return add_factors(logit_UC, self.factors, state, candidates)
 
     def forward(self, request: Tensors, candidates: Tensors) -> Tensor:
         """Both halves: logit [U, C]."""

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from model.bundle.schema import Feature, Schema
 from model.nets.embedding import FeatureEmbedding, Pooling, Tensors
-from model.nets.frame import FrameConfig, candidate_part, make_head, read_history, user_part
+from model.nets.factors import add_factors, factor_state
+from model.nets.frame import FrameConfig, candidate_part, make_factors, make_head, read_history, user_part
 
 
 class WideDeepConfig(FrameConfig):
@@ -30,6 +31,7 @@ class WideDeep(nn.Module):
         self.embedding = FeatureEmbedding(schema, sizes, max_norm=config.max_norm)
         self.pooling: Pooling = config.pooling
         self.head = make_head(config, self.embedding)
+        self.factors = make_factors(config, schema, sizes)
         self.wide = FeatureEmbedding(_one_wide(schema), sizes)
         self.cross = nn.Linear(self.embedding.behavior_width, 1, bias=False)
         for weights in [*self.wide.parameters(), self.cross.weight]:
@@ -44,6 +46,7 @@ class WideDeep(nn.Module):
             "state_share": self.head.user_half(user_part(self.embedding, request, pooled_UE)),
             "state_pooled": pooled_UE,
             "state_wide": wide_UD.sum(-1, keepdim=True),
+            **factor_state(self.factors, request),
         }
 
     def score(self, state: Tensors, candidates: Tensors) -> Tensor:
@@ -52,7 +55,7 @@ class WideDeep(nn.Module):
         ids_UCD = torch.cat([self.wide.target(candidates), *self.wide.item_extra(candidates, dense=False)], dim=-1)
         cross_UCE = self.embedding.target(candidates) * state["state_pooled"][:, None, :]
         logit_UC: Tensor = deep_UC + state["state_wide"] + ids_UCD.sum(-1) + self.cross(cross_UCE).squeeze(-1)
-        return logit_UC
+        return add_factors(logit_UC, self.factors, state, candidates)
 
     def forward(self, request: Tensors, candidates: Tensors) -> Tensor:
         """Both halves: logit [U, C]."""

@@ -1,0 +1,76 @@
+"""The factor term beside the head: biases of ids, and the inner product of a user's and a candidate's factors.
+
+    logit  +=  b_u + b_i + (p_u + sum_j y_j / sqrt(n)) . q_i
+
+p and b sum over the user's and the context's sparse features, q and b over the candidate's, y_j is one of n behaviors.
+That is SVD++ (Koren, KDD 2008, eq. 15) on clicks, or the pairs between both halves of a factorisation machine (Rendle,
+ICDM 2010). An MLP does not find a product of two ids by itself, and its tables cannot be shrunk as much as factors can.
+U users, C candidates, L history, K factors; F sparse fields.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from model.bundle.schema import Feature, Schema
+from model.nets.embedding import FeatureEmbedding, Tensors, mask_from_length, pool_history
+
+
+class Factors(nn.Module):
+    """Tables of its own, drawn like the net's; the last column of an id's row is its bias and starts at 0."""
+
+    def __init__(self, schema: Schema, sizes: Mapping[str, int], *, width: int, l2: float) -> None:
+        """`l2` weighs the squared length of every looked-up row against the loss of the impression."""
+        super().__init__()
+        self.width, self.l2 = width, l2
+        item, user, context = (_as_wide_as(side, width + 1) for side in (schema.item, schema.user, schema.context))
+        ids = dataclasses.replace(schema, item=item, user=user, context=context, behavior=())
+        self.ids = FeatureEmbedding(ids, sizes)
+        with torch.no_grad():
+            for table in self.ids.tables.values():
+                table.get_parameter("weight")[:, width] = 0
+        shared = {sequence.shares for sequence in schema.behavior}
+        past = _as_wide_as(tuple(f for f in schema.item if f.name in shared), width)
+        self.past = FeatureEmbedding(dataclasses.replace(schema, item=past, user=(), context=()), sizes)
+
+    def user_half(self, request: Tensors) -> Tensor:
+        """[U, K + 1]: the user's factors, and its bias last."""
+        fields = self.ids.request(request, dense=False)
+        mask_UL = mask_from_length(request["history"], request["history_len"])
+        past_UD = pool_history(self.past.history(request["history"]), mask_UL, "sqrtn")
+        past_UK = torch.stack(torch.split(past_UD, self.width, dim=-1)).sum(0)
+        return sum(fields, nn.functional.pad(past_UK, (0, 1)))
+
+    def forward(self, user_UK: Tensor, candidates: Tensors) -> Tensor:
+        """The term [U, C], from what `user_half` gave."""
+        item_UCK = torch.stack(self.ids.item_extra(candidates, dense=False)).sum(0)
+        product_UC = (item_UCK[..., :-1] @ user_UK[:, :-1, None]).squeeze(-1)
+        return product_UC + item_UCK[..., -1] + user_UK[:, -1:]
+
+    def penalty(self, tensors: Tensors) -> Tensor:
+        """What training adds to the loss of a batch: `l2` times the mean squared length of the rows of its ids.
+
+        Behaviors are left out: there are many, each counts little, and their sum is bounded by the root.
+        """
+        rows = [*self.ids.request(tensors, dense=False), *self.ids.item_extra(tensors, dense=False)]
+        squares = [row.square().sum(-1).mean() for row in rows]
+        return self.l2 * torch.stack(squares).sum()
+
+
+def factor_state(factors: Factors | None, request: Tensors) -> dict[str, Tensor]:
+    """The user half's share of the state; empty without factors."""
+    return {} if factors is None else {"state_factors": factors.user_half(request)}
+
+
+def add_factors(logit_UC: Tensor, factors: Factors | None, state: Tensors, candidates: Tensors) -> Tensor:
+    """The head's logit with the factor term, or as it is without factors."""
+    if factors is None:
+        return logit_UC
+    term_UC: Tensor = factors(state["state_factors"], candidates)
+    return logit_UC + term_UC
+
+
+def _as_wide_as(features: tuple[Feature, ...], width: int) -> tuple[Feature, ...]:
+    return tuple(dataclasses.replace(feature, dim=width) for feature in features)
