@@ -12,6 +12,7 @@ from model.bundle.errors import ConfigError
 from model.data.negatives import NegativeSampler
 from model.nets import Net
 from model.nets.interest import InterestNet
+from model.nets.native.forward import native_forward, supports
 from model.train_config import TrainConfig
 
 
@@ -25,6 +26,7 @@ class BatchLoss:
         if config.compile:
             self._encode_user = torch.compile(net.encode_user, dynamic=True)
             self._score = torch.compile(net.score, dynamic=True)
+        self._plain = not self._half and not config.compile
         self._alpha = net.auxiliary_alpha if isinstance(net, InterestNet) else 0.0
         self._sampler = sampler if self._alpha > 0 else None
 
@@ -35,10 +37,14 @@ class BatchLoss:
         with torch.autocast(self._device.type, dtype=torch.bfloat16, enabled=self._half):
             logit_U1, auxiliary = self._forward(tensors, negatives)
             loss = nn.functional.binary_cross_entropy_with_logits(logit_U1[:, 0].float(), tensors["label"])
+            if self._net.factors is not None:
+                loss = loss + self._net.factors.penalty(tensors)
             return loss if auxiliary is None else loss + self._alpha * auxiliary
 
     def _forward(self, tensors: dict[str, Tensor], negatives: Tensor | None) -> tuple[Tensor, Tensor | None]:
         """The logits [U, 1], and the auxiliary loss if there are negatives."""
+        if self._plain and supports(self._net, tensors):
+            return native_forward(self._net, tensors, negatives)  # type: ignore[arg-type]  # checked by `supports`
         state = self._encode_user(tensors)
         logit_U1 = self._score(state, tensors)
         if negatives is None or not isinstance(self._net, InterestNet):
