@@ -68,21 +68,21 @@ MISTAKES = {
     "a seed torch cannot take": ("epochs = 2", f"seed = {2**63}", "train.seed", f"{2**63}", "<= 9223372036854775807"),
     "another log format": ('"task"', '"csv"', "data.format", "'csv'", "one of 'task', 'movielens', 'atomic'"),
     "another feature kind": ("dim = 8", 'kind = "bag"', "schema.item[0].kind", "'bag'", "one of 'sparse', 'dense'"),
-    "another net": ('kind = "din"', 'kind = "mlp"', "net.kind", "'mlp'", "one of base, din, dien"),
-    "no net": ('kind = "din"', "", "net.kind", "None", "one of base, din, dien"),
+    "another net": ('kind = "din"', 'kind = "mlp"', "net.kind", "'mlp'", "one of base, wide_deep, pnn, din"),
+    "no net": ('kind = "din"', "", "net.kind", "None", "one of base, wide_deep, pnn, din"),
     "category that is no feature": (
         'category = "cate_id"',
         'category = "genre"',
         "schema.keys.category",
         "'genre'",
-        "an item feature with an embedding: item_id, cate_id, brand",
+        "a sparse item feature: item_id, cate_id, brand",
     ),
     "item key that is no feature": (
         'category = "cate_id"',
         'item = "movie"',
         "schema.keys.item",
         "'movie'",
-        "an item feature with an embedding: item_id, cate_id, brand",
+        "a sparse item feature: item_id, cate_id, brand",
     ),
     "behavior of no feature": (
         'shares = "item_id"',
@@ -164,5 +164,5 @@ def test_the_example_reads_and_takes_every_net() -> None:
 
     assert config.with_net("din") is config
     assert config.with_net("dien").net == {"kind": "dien"}
-    with pytest.raises(ConfigError, match=r"--net: net\.kind: found 'mlp', allowed: one of base, din, dien"):
+    with pytest.raises(ConfigError, match=r"--net: net\.kind: found 'mlp', allowed: one of base, wide_deep, pnn, din"):
         config.with_net("mlp")
