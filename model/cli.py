@@ -24,12 +24,12 @@ from model.pipeline import checkpoints_of, evaluated, run_training
 from model.pipeline import prepare as prepare_log
 from model.progress import TrainingBar
 from model.publish import Format, publish
-from model.report.page import REPORT_HTML
-from model.run_folder import load_run, save_figures, save_run
+from model.report.page import REPORT_HTML, REPORT_JSON, render
+from model.run_folder import load_run, read_report, save_figures, save_run
 from model.tables import comparison_tables, figures_table, log_table
 
 app = typer.Typer(
-    help="From a log to a bundle: prepare, train, evaluate, compare, export, inspect.", no_args_is_help=True
+    help="From a log to a bundle: prepare, train, evaluate, report, compare, export, inspect.", no_args_is_help=True
 )
 _console = Console()
 _errors = Console(stderr=True)
@@ -67,7 +67,9 @@ def train(
         checkpoints = checkpoints_of(prepared, settings, folder=out, resume=resume)
         if resume:
             place = checkpoints.start.place if checkpoints.start else None
-            _console.print(f"going on in epoch {place['epoch']}" if place else "no checkpoint: starting anew")
+            _console.print(
+                f"resumed in epoch {place['epoch']}" if place else "no checkpoint: starting from the beginning"
+            )
         with TrainingBar(_console, epochs=settings.train.epochs) as bar:
             run, training = run_training(log, prepared, settings, report=bar, checkpoints=checkpoints)
         save_run(out, run)
@@ -95,6 +97,18 @@ def evaluate(
         trained = evaluated(trained, log, split=split, base=compared)
         save_figures(run, trained)
     _console.print(figures_table(trained, log.bayes_auc))
+    _console.print(f"wrote {run / REPORT_HTML}")
+
+
+@app.command("report")
+def write_report(run: RunPath) -> None:
+    """Write `report.html` once more from the run's `report.json`, as this release shows it."""
+    with _clear_errors():
+        figures = read_report(run)
+        if not figures:
+            allowed = "a run with a report; `ctr-model train` writes one"
+            raise ConfigError(file=str(run / REPORT_JSON), key="(file)", found="nothing", allowed=allowed)
+        (run / REPORT_HTML).write_text(render(figures), encoding="utf-8")
     _console.print(f"wrote {run / REPORT_HTML}")
 
 
