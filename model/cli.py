@@ -67,9 +67,7 @@ def train(
         checkpoints = checkpoints_of(prepared, settings, folder=out, resume=resume)
         if resume:
             place = checkpoints.start.place if checkpoints.start else None
-            _console.print(
-                f"resumed in epoch {place['epoch']}" if place else "no checkpoint: starting from the beginning"
-            )
+            _console.print(f"going on in epoch {place['epoch']}" if place else "no checkpoint: starting anew")
         with TrainingBar(_console, epochs=settings.train.epochs) as bar:
             run, training = run_training(log, prepared, settings, report=bar, checkpoints=checkpoints)
         save_run(out, run)
