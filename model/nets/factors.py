@@ -1,10 +1,11 @@
 """The factor term beside the head: biases of ids, and the inner product of a user's and a candidate's factors.
 
-    logit  +=  b_u + b_i + (p_u + sum_j y_j / sqrt(n)) . q_i
+    logit  +=  b_u + b_i + (p_u + sum_j y_j / n) . q_i
 
 p and b sum over the user's and the context's sparse features, q and b over the candidate's, y_j is one of n behaviors.
 That is SVD++ (Koren, KDD 2008, eq. 15) on clicks, or the pairs between both halves of a factorisation machine (Rendle,
-ICDM 2010). An MLP does not find a product of two ids by itself, and its tables cannot be shrunk as much as factors can.
+ICDM 2010). Koren divides by the root of n; there y learned so fast that p had no say (docs/log.md). An MLP does not
+find a product of two ids by itself, and its tables cannot be shrunk as much as factors can.
 U users, C candidates, L history, K factors; F sparse fields.
 """
 
@@ -39,7 +40,7 @@ class Factors(nn.Module):
         """[U, K + 1]: the user's factors, and its bias last."""
         fields = self.ids.request(request, dense=False)
         mask_UL = mask_from_length(request["history"], request["history_len"])
-        past_UD = pool_history(self.past.history(request["history"]), mask_UL, "sqrtn")
+        past_UD = pool_history(self.past.history(request["history"]), mask_UL, "mean")
         past_UK = torch.stack(torch.split(past_UD, self.width, dim=-1)).sum(0)
         return sum(fields, nn.functional.pad(past_UK, (0, 1)))
 
@@ -52,7 +53,7 @@ class Factors(nn.Module):
     def penalty(self, tensors: Tensors) -> Tensor:
         """What training adds to the loss of a batch: `l2` times the mean squared length of the rows of its ids.
 
-        Behaviors are left out: there are many, each counts little, and their sum is bounded by the root.
+        Behaviors are left out: there are many, and each counts little in their mean.
         """
         rows = [*self.ids.request(tensors, dense=False), *self.ids.item_extra(tensors, dense=False)]
         squares = [row.square().sum(-1).mean() for row in rows]

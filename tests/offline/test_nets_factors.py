@@ -56,7 +56,7 @@ def with_factors(schema: Schema, kind: str, *, l2: float = 0.01) -> tuple[Net, F
 
 @pytest.mark.parametrize("kind", NETS)
 def test_the_term_is_that_of_svd_plus_plus(schema: Schema, kind: str) -> None:
-    """b_u + b_i + (p_u + sum y_j / sqrt(n)) . q_i is what a net with factors adds to the one without, row by row."""
+    """b_u + b_i + (p_u + sum y_j / n) . q_i is what a net with factors adds to the one without, row by row."""
     net, factors = with_factors(schema, kind)
     tensors = {name: torch.from_numpy(tensor) for name, tensor in rows().items()}
     ids, past = ({n: t.weight.detach() for n, t in side.tables.items()} for side in (factors.ids, factors.past))
@@ -70,7 +70,7 @@ def test_the_term_is_that_of_svd_plus_plus(schema: Schema, kind: str) -> None:
         n = int(tensors["history_len"][u])
         y = torch.zeros(K)
         for item, category in tensors["history"][u, :n].tolist():
-            y += (past["item_id"][item] + past["cate_id"][category]) / n**0.5
+            y += (past["item_id"][item] + past["cate_id"][category]) / n
         for c, (item, category) in enumerate(tensors["item_sparse"][u].tolist()):
             candidate = ids["item_id"][item] + ids["cate_id"][category]
             expected = user[K] + candidate[K] + (user[:K] + y) @ candidate[:K]
