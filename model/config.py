@@ -31,11 +31,12 @@ class RunConfig:
     base: Path
 
     def with_net(self, kind: str) -> "RunConfig":
-        """The same run with another net, at that net's default settings unless it is the configured one already."""
+        """The same run with another net, which keeps the settings of the configured one that it has too."""
         if kind == self.net["kind"]:
             return self
-        check_net_table({"kind": kind}, file="--net")
-        return dataclasses.replace(self, net={"kind": kind})
+        known = vars(check_net_table({"kind": kind}, file="--net"))
+        shared = {name: value for name, value in self.net.items() if name in known}
+        return dataclasses.replace(self, net={"kind": kind, **shared})
 
 
 @dataclass(frozen=True, kw_only=True)

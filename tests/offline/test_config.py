@@ -159,10 +159,10 @@ def test_a_good_file_is_read_as_written(tmp_path: Path) -> None:
 
 
 def test_the_example_reads_and_takes_every_net() -> None:
-    """`--net` keeps the settings of the configured net, takes another at its defaults, and refuses an unknown one."""
+    """`--net` keeps the settings that the other net has too, and refuses an unknown one."""
     config = read_config(EXAMPLE)
 
     assert config.with_net("din") is config
-    assert config.with_net("dien").net == {"kind": "dien"}
+    assert config.with_net("dien").net == {"kind": "dien", "dropout": 0.2}
     with pytest.raises(ConfigError, match=r"--net: net\.kind: found 'mlp', allowed: one of base, wide_deep, pnn, din"):
         config.with_net("mlp")
