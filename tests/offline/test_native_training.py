@@ -220,6 +220,8 @@ SETTINGS = [
     {"kind": "gru_gru", "pooling": "sqrtn"},
     {"kind": "dien"},
     {"kind": "dien", "activation": "prelu", "attention": [9, 8, 7]},
+    {"kind": "din", "factors": 3},
+    {"kind": "dien", "factors": 3, "factor_l2": 0.01},
 ]
 
 
@@ -230,8 +232,7 @@ def test_a_native_step_is_the_nets_step(schema: Schema, table: dict[str, object]
     net = build_net(table, schema, {"user_id": 9, "item_id": 9, "cate_id": 9}, file="test").train()
     tensors, found = batch(), []
     negatives_ULF = tensors["history"].roll(1, 0) if table["kind"] in ("din_gru", "dien") else None
-    if not supports(net, tensors):
-        pytest.skip("runs through the net itself")
+    assert supports(net, tensors)
     for native in (True, False):
         net.zero_grad()
         if native:
@@ -248,11 +249,29 @@ def test_a_native_step_is_the_nets_step(schema: Schema, table: dict[str, object]
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
 
 
-def test_every_net_of_the_list_runs_natively(schema: Schema) -> None:
-    """DIN and DIEN as configured by default are trained by the kernels."""
-    for kind in ("din", "dien"):
-        net = build_net({"kind": kind}, schema, {"user_id": 9, "item_id": 9, "cate_id": 9}, file="test").train()
-        assert supports(net, batch())
+OTHERS = [
+    {"kind": "base"},
+    {"kind": "aigru"},
+    {"kind": "agru"},
+    {"kind": "dien", "augru": "public"},
+    {"kind": "dien", "auxiliary": "mlp"},
+    {"kind": "din", "attention_kind": "dot"},
+    {"kind": "din", "attention": [9, 8, 7, 6, 5]},
+]
+
+
+@pytest.mark.parametrize("table", OTHERS, ids=str)
+def test_what_the_kernels_do_not_compute_is_left_to_the_net(schema: Schema, table: dict[str, object]) -> None:
+    """`supports` says no to another attention, update or auxiliary loss, and to more layers than there is room for."""
+    net = build_net(table, schema, {"user_id": 9, "item_id": 9, "cate_id": 9}, file="test").train()
+    assert not supports(net, batch())
+
+
+def test_a_net_with_a_part_that_the_kernels_do_not_know_is_left_alone(schema: Schema) -> None:
+    """A module added to a net later is not silently dropped."""
+    net = build_net({"kind": "din"}, schema, {"user_id": 9, "item_id": 9, "cate_id": 9}, file="test").train()
+    net.add_module("something_new", nn.Linear(1, 1))
+    assert not supports(net, batch())
 
 
 def test_threads_do_not_change_a_bit() -> None:

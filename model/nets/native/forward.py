@@ -22,10 +22,14 @@ from model.nets.native.library import LAYERS, fits
 from model.nets.native.lookup import lookup
 from model.nets.native.rows import Rows, rows_of
 
+_KNOWN = {"embedding", "attention", "head", "factors", "extractor", "evolution", "discriminator"}
+
 
 def supports(net: nn.Module, tensors: Tensors) -> bool:
     """Whether `native_forward` computes what `net` does on a batch with one target per row."""
     if type(net) is not Din and not isinstance(net, InterestNet):
+        return False
+    if not {name for name, _ in net.named_children()} <= _KNOWN:  # a part that was added to the nets since
         return False
     embedding, attention = net.embedding, net.attention
     plain = not embedding.gap_columns and not set(embedding.shared) & set(embedding.pooled)
@@ -38,8 +42,9 @@ def supports(net: nn.Module, tensors: Tensors) -> bool:
 
 def _supports_interest(net: InterestNet) -> bool:
     evolution = net.evolution
-    paper = isinstance(evolution, Augru) and evolution.update == "paper"
-    return _extractors(net) is not None and (paper or isinstance(evolution, AttendedSum))
+    known = isinstance(evolution, AttendedSum) or (isinstance(evolution, Augru) and evolution.update == "paper")
+    dot = not net.auxiliary_alpha or not list(net.discriminator.parameters())
+    return dot and known and _extractors(net) is not None
 
 
 def native_forward(
@@ -57,10 +62,9 @@ def native_forward(
     if isinstance(net, InterestNet) and isinstance(net.evolution, Augru):
         _, read_UE = gated(keys_ULE, weights_UL, rows, _weights(net.evolution))
     share_UH = net.head.user_half(user_part(embedding, tensors, pooled_UE))
-    logit_U1: Tensor = net.head(
-        share_UH, candidate_part(embedding, {"state_pooled": pooled_UE}, tensors, read_UE[:, None])
-    )
-    logit_U1 = add_factors(logit_U1, net.factors, factor_state(net.factors, tensors), tensors)
+    state = {"state_pooled": pooled_UE, **factor_state(net.factors, tensors)}
+    logit_U1: Tensor = net.head(share_UH, candidate_part(embedding, state, tensors, read_UE[:, None]))
+    logit_U1 = add_factors(logit_U1, net.factors, state, tensors)
     if negatives_ULF is None or not isinstance(net, InterestNet):
         return logit_U1, None
     fake_ULE, _ = _look_up(embedding, negatives_ULF, rows)

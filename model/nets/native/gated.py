@@ -25,7 +25,7 @@ def gated(x_ULE: Tensor, attention_UL: Tensor | None, rows: Rows, weights: Weigh
 
 class _Gated(torch.autograd.Function):
     @staticmethod
-    def forward(  # noqa: PLR0913  # autograd takes every tensor by itself
+    def forward(  # noqa: PLR0913, PLR0917  # autograd takes every tensor by itself
         ctx: Any,  # noqa: ANN401  # autograd's untyped context
         x_ULE: Tensor,
         attention_UL: Tensor | None,
