@@ -60,11 +60,10 @@ class NetOptimizer:
     def _groups(self) -> list[dict[str, object]]:
         """Weight decay is for matrices: a bias or Dice's alpha at 0 is not simpler than elsewhere."""
         decayed = [p for p in self._dense.values() if p.dim() > 1]
-        free: list[Tensor] = [p for p in self._dense.values() if p.dim() <= 1]
-        if self._config.embedding_optimizer == "dense_adam":
-            free += self._tables.values()
-        groups = ((decayed, self._config.weight_decay), (free, 0.0))
-        return [{"params": params, "weight_decay": decay} for params, decay in groups if params]
+        free = [p for p in self._dense.values() if p.dim() <= 1]
+        tables = list(self._tables.values()) if self._config.embedding_optimizer == "dense_adam" else []
+        groups = ((decayed, self._config.weight_decay, False), (free, 0.0, False), (tables, 0.0, True))
+        return [{"params": ps, "weight_decay": decay, "of_tables": of} for ps, decay, of in groups if ps]
 
     def _clip(self, rows: Mapping[str, _Rows]) -> None:
         """Scale everything so that the norm of the whole gradient is at most `clip_norm`."""
@@ -91,15 +90,16 @@ class NetOptimizer:
     def _update(self, rows: Mapping[str, _Rows]) -> None:
         factor = rate_factor(self.steps, config=self._config, steps_per_epoch=self._steps_per_epoch)
         rate = self._config.learning_rate * factor
+        table_rate = (self._config.embedding_learning_rate or self._config.learning_rate) * factor
         for name, (rows_T, gradient_TE) in rows.items():
             weight = self._tables[name]
             if name in self._by_row:
                 weight.grad = None
-                self._by_row[name].step(rows_T, gradient_TE, rate=rate)
+                self._by_row[name].step(rows_T, gradient_TE, rate=table_rate)
             else:
                 weight.grad = torch.zeros_like(weight).index_copy_(0, rows_T, gradient_TE)
         for group in self._adam.param_groups:
-            group["lr"] = rate
+            group["lr"] = table_rate if group["of_tables"] else rate
         self._adam.step()
         self._limit(rows)
 

@@ -17,6 +17,7 @@ class TrainConfig:
     epochs: int = setting(8, low=1)
     batch_size: int = setting(1024, low=1, high=1_000_000)
     learning_rate: float = setting(1e-3, low=0.0)
+    embedding_learning_rate: float = setting(0.0, low=0.0)  # of the tables; 0: the same
     schedule: Schedule = "constant"  # of the learning rate; linear and cosine end at 0 with the last epoch
     warmup_steps: int = setting(0, low=0)  # batches in which the learning rate rises to its full value
     epoch_decay: float = setting(

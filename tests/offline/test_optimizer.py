@@ -264,6 +264,17 @@ def test_the_schedule_reaches_tables_and_dense_weights() -> None:
         torch.testing.assert_close(full[name] / 8, small[name], atol=1e-7, rtol=1e-3)
 
 
+@pytest.mark.parametrize("kind", ["adam", "dense_adam", "adagrad"])
+def test_tables_may_have_a_learning_rate_of_their_own(kind: str) -> None:
+    """Three times the rate for tables moves them three times as far, and the dense weights as before."""
+    plain = TrainConfig(clip_norm=0.0, embedding_optimizer=kind)
+    own = TrainConfig(clip_norm=0.0, embedding_optimizer=kind, embedding_learning_rate=3 * plain.learning_rate)
+    before, after = (one_step(config, steps_before=0) for config in (plain, own))
+
+    torch.testing.assert_close(after["items.weight"], 3 * before["items.weight"], atol=1e-7, rtol=1e-3)
+    torch.testing.assert_close(after["layer.weight"], before["layer.weight"])
+
+
 def one_step(config: TrainConfig, *, steps_before: int) -> dict[str, Tensor]:
     """How far each weight moves in the step after so many of eight."""
     net = Lookup()
