@@ -29,7 +29,8 @@ class _Auxiliary(torch.autograd.Function):
         loaded().run("auxiliary_forward", job)
         ctx.rows = rows
         ctx.save_for_backward(residual, *tensors)
-        return losses_U.sum()
+        total: Tensor = losses_U.sum()
+        return total
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401  # autograd's untyped context

@@ -37,7 +37,7 @@ def supports(net: nn.Module, tensors: Tensors) -> bool:
         return False
     if len(list(attention.rest.parameters())) > 2 * LAYERS or tensors["item_sparse"].shape[1] != 1:
         return False
-    return fits(*net.parameters()) and (type(net) is Din or _supports_interest(net))
+    return fits(*net.parameters()) and (not isinstance(net, InterestNet) or _supports_interest(net))
 
 
 def _supports_interest(net: InterestNet) -> bool:
@@ -58,7 +58,7 @@ def native_forward(
     for gru in _extractors(net) or () if isinstance(net, InterestNet) else ():
         keys_ULE, _ = gated(keys_ULE, None, rows, _weights(gru))
     target_UE = embedding.target(tensors)[:, 0]
-    weights_UL, read_UE = attend(target_UE, keys_ULE, rows, _unit(net.attention))
+    weights_UL, read_UE = attend(target_UE, keys_ULE, rows, _unit(net.attention))  # type: ignore[arg-type]  # `supports` knows its kind
     if isinstance(net, InterestNet) and isinstance(net.evolution, Augru):
         _, read_UE = gated(keys_ULE, weights_UL, rows, _weights(net.evolution))
     share_UH = net.head.user_half(user_part(embedding, tensors, pooled_UE))

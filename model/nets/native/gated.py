@@ -3,6 +3,7 @@
 U users, L history, E width, H hidden, G = 3H gates (r, u, c); Ep and Hp rounded up to whole vectors.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -69,7 +70,7 @@ class _Gated(torch.autograd.Function):
         return d_x, d_attention, None, *d_weights, d_biases[0], shared_G
 
 
-def _job(x_ULE: Tensor, attention_UL: Tensor | None, rows: Rows, weights: "Weights | list[Tensor]") -> Gated:
+def _job(x_ULE: Tensor, attention_UL: Tensor | None, rows: Rows, weights: Sequence[Tensor]) -> Gated:
     U, L, E = x_ULE.shape
     input_, hidden, input_bias, hidden_bias = (address(w) for w in weights)
     return Gated(
