@@ -130,7 +130,10 @@ class NetOptimizer:
             kind, _, rest = name.partition(".")
             parameter, _, key = rest.rpartition(".")
             if kind == "dense":
-                self._adam.state[parameters[parameter]][key] = value.clone()
+                weight = parameters[parameter]
+                # In the weight's own strides: the fused AdamW goes through both as they lie in memory.
+                own = torch.empty_like(weight) if value.shape == weight.shape else torch.empty_like(value)
+                self._adam.state[weight][key] = own.copy_(value)
         for name, optimizer in self._by_row.items():
             moments = {key: state[f"rows.{name}.{key}"] for key in optimizer.moments}
             optimizer.restore(moments, steps=int(state[f"rows.{name}.steps"]))

@@ -31,9 +31,14 @@ class Lookup(nn.Module):
             torch.manual_seed(4)
             self.items = nn.Embedding(rows, WIDTH, padding_idx=0)
             self.layer = nn.Linear(WIDTH, 1)
+            self.product = nn.Parameter(torch.rand(2, WIDTH).T)  # not contiguous, as attention's weights are
 
     def forward(self, ids: Tensor) -> Tensor:
-        return self.layer(torch.tanh(self.items(ids).sum(1) * self.items(ids[:, 0]))).square().mean()
+        return (
+            self.layer(torch.tanh(self.items(ids).sum(1) * self.items(ids[:, 0]) @ self.product @ self.product.T))
+            .square()
+            .mean()
+        )
 
 
 def table_after(config: TrainConfig, steps: int = len(BATCHES)) -> Tensor:
@@ -60,7 +65,7 @@ def by_torch(optimizers: Callable[[Lookup], list[torch.optim.Optimizer]], *, spa
 
 
 def adam(net: Lookup) -> torch.optim.Optimizer:
-    return torch.optim.Adam(net.layer.parameters(), lr=0.05)
+    return torch.optim.Adam([*net.layer.parameters(), net.product], lr=0.05)
 
 
 def test_row_adam_is_torchs_sparse_adam() -> None:
@@ -202,7 +207,8 @@ def gradient_of_first_step(config: TrainConfig) -> Tensor:
     with sparse_gradients(net):
         optimizer.step(net(BATCHES[0]))
     state = optimizer.state()
-    first = [state["rows.items.first"], state["dense.layer.weight.exp_avg"], state["dense.layer.bias.exp_avg"]]
+    dense = [state[f"dense.{name}.exp_avg"] for name in ("product", "layer.weight", "layer.bias")]
+    first = [state["rows.items.first"], *dense]
     return torch.cat([moment.flatten() for moment in first]) * 10
 
 
@@ -232,7 +238,7 @@ def test_a_restored_optimizer_goes_on_bit_for_bit(kind: str) -> None:
             optimizer.step(net(batch))
         copy.load_state_dict(net.state_dict())
         again = NetOptimizer(copy, config, steps_per_epoch=3)
-        again.restore(optimizer.state())
+        again.restore({name: value.contiguous() for name, value in optimizer.state().items()})  # as a file does
         for each, other in ((net, optimizer), (copy, again)):
             other.step(each(BATCHES[2]))
 
