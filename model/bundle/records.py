@@ -11,6 +11,9 @@ from numpy.typing import NDArray
 
 NOT_GIVEN = -1  # a behavior whose category is to be looked up in the bundle's catalogue
 
+# What `action` stands for: the position is the code. Stored for good, so the list only ever grows at its end.
+ACTIONS = ("click", "view", "cart", "favorite", "buy", "rate", "play", "like", "dislike", "share")
+
 # `event` makes a record unique: the same event written twice is the same bytes, so writing is idempotent.
 # It comes first and big-endian because a store orders equal times by bytes: a log's own order survives a bulk load.
 BEHAVIOR = np.dtype([("event", ">u8"), ("item", "<i8"), ("category", "<i8"), ("time", "<i8"), ("action", "u1")])
@@ -57,3 +60,8 @@ def from_members(members: Sequence[bytes]) -> Behaviors:
 def event_key(event_id: str) -> int:
     """A caller's event id of any length as the 64 bits that fit a record."""
     return int.from_bytes(blake2b(event_id.encode(), digest_size=8).digest(), "little")
+
+
+def action_code(action: str) -> int:
+    """The code of one of ACTIONS. Raises ValueError for another name."""
+    return ACTIONS.index(action)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
 from model.bundle.errors import ConfigError
+from model.bundle.records import ACTIONS, action_code
 from model.bundle.typed_table import from_table, setting
 
 K = TypeVar("K", bound=Hashable)
@@ -94,6 +95,11 @@ class Schema:
     keys: Keys = Keys()
     max_history: int = setting(50, low=1, high=10_000)
     times: Times | None = None
+    actions: tuple[str, ...] = ()  # stored behaviors that a history is made of, of ACTIONS; none: all
+
+    def action_codes(self) -> frozenset[int] | None:
+        """Codes of `actions`; None: every action counts."""
+        return frozenset(map(action_code, self.actions)) or None
 
     def features(self, side: Side) -> tuple[Feature, ...]:
         """The features of one side."""
@@ -189,6 +195,9 @@ def _check_behavior(schema: Schema, *, file: str, key: str) -> None:
         raise ConfigError(file=file, key=f"{key}.behavior.negatives", found=sorted(keys), allowed=allowed)
     if schema.times is not None and len(set(schema.times.gaps)) < len(schema.times.gaps):
         raise ConfigError(file=file, key=f"{key}.times.gaps", found=list(schema.times.gaps), allowed="each gap once")
+    if not set(schema.actions) <= set(ACTIONS):
+        allowed = "some of " + ", ".join(ACTIONS)
+        raise ConfigError(file=file, key=f"{key}.actions", found=list(schema.actions), allowed=allowed)
 
 
 # Options that mean something for some features only: there, anything but the default is a mistake worth telling.

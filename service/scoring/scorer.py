@@ -105,6 +105,7 @@ class Scorer:
         self.encoder = net.encoder
         self.states = StateCache(options.state_cache_bytes)
         self._net = net
+        self._actions = net.encoder.schema.action_codes()
         self._store = store
         self._engine = engine
         self._options = options
@@ -171,7 +172,10 @@ class Scorer:
         left = request.deadline - self._options.clock()
         timeout_s = min(self._options.store_timeout_s, max(left, 0.0) * _STORE_SHARE)
         try:
-            return await self._store.read(request.user_id, limit=schema.max_history, timeout_s=timeout_s), "none"
+            read = self._store.read(
+                request.user_id, limit=schema.max_history, timeout_s=timeout_s, actions=self._actions
+            )
+            return await read, "none"
         except StoreError:
             return no_behaviors(), "history"
 

@@ -3,9 +3,12 @@
 from collections.abc import Sequence
 from typing import Protocol
 
-from model.bundle.records import Behaviors
+import numpy as np
+
+from model.bundle.records import Behaviors, no_behaviors
 
 UserId = int | str  # 7 and "7" are one user, as in a Redis key
+Actions = frozenset[int] | None  # codes of the behaviors wanted; None: all
 
 
 class StoreError(Exception):
@@ -22,8 +25,17 @@ class BehaviorStore(Protocol):
     StoreError; after that, what was to be appended may be there or not, and appending it again is right.
     """
 
-    async def read(self, user_id: UserId, *, limit: int, timeout_s: float) -> Behaviors:
-        """The user's newest `limit` behaviors, oldest first; empty for a user never seen."""
+    async def read(self, user_id: UserId, *, limit: int, timeout_s: float, actions: Actions = None) -> Behaviors:
+        """The user's newest `limit` behaviors, oldest first; empty for a user never seen.
+
+        With `actions`, the newest of those codes among all that are kept.
+        """
+        ...
+
+    async def read_many(
+        self, user_ids: Sequence[UserId], *, limit: int, timeout_s: float, actions: Actions = None
+    ) -> list[Behaviors]:
+        """`read` for several users, in their order and in one round trip; a StoreError is everybody's."""
         ...
 
     async def append(self, user_id: UserId, behaviors: Behaviors, *, timeout_s: float) -> None:
@@ -34,6 +46,17 @@ class BehaviorStore(Protocol):
         """`append` for many users at once; a user may occur twice. A few thousand behaviors a call are fastest."""
         ...
 
+    async def erase(self, user_id: UserId, *, timeout_s: float) -> int:
+        """Forget the user's history. Says how many behaviors it was; 0 for a user never seen."""
+        ...
+
     async def close(self) -> None:
         """Let go of connections."""
         ...
+
+
+def newest(behaviors: Behaviors, *, limit: int, actions: Actions) -> Behaviors:
+    """The last `limit` of `behaviors` that have one of these actions."""
+    if actions is not None:
+        behaviors = behaviors[np.isin(behaviors["action"], list(actions))]
+    return behaviors[-limit:] if limit > 0 else no_behaviors()

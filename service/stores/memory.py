@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from model.bundle.records import Behaviors, from_members, no_behaviors, to_members
-from service.stores.base import UserId
+from service.stores.base import Actions, UserId, newest
 
 
 class MemoryStore:
@@ -19,11 +19,15 @@ class MemoryStore:
         self._max_users = max_users
         self._histories: dict[str, Behaviors] = {}  # least recently appended first
 
-    async def read(self, user_id: UserId, *, limit: int, timeout_s: float) -> Behaviors:
+    async def read(self, user_id: UserId, *, limit: int, timeout_s: float, actions: Actions = None) -> Behaviors:
         """See BehaviorStore. Answers at once."""
-        if limit < 1:
-            return no_behaviors()
-        return self._histories.get(str(user_id), no_behaviors())[-limit:]
+        return newest(self._histories.get(str(user_id), no_behaviors()), limit=limit, actions=actions)
+
+    async def read_many(
+        self, user_ids: Sequence[UserId], *, limit: int, timeout_s: float, actions: Actions = None
+    ) -> list[Behaviors]:
+        """See BehaviorStore."""
+        return [await self.read(user, limit=limit, timeout_s=timeout_s, actions=actions) for user in user_ids]
 
     async def append(self, user_id: UserId, behaviors: Behaviors, *, timeout_s: float) -> None:
         """See BehaviorStore."""
@@ -37,6 +41,10 @@ class MemoryStore:
                 self._histories[str(user_id)] = self._merged(known, behaviors)
         while len(self._histories) > self._max_users:
             del self._histories[next(iter(self._histories))]
+
+    async def erase(self, user_id: UserId, *, timeout_s: float) -> int:
+        """See BehaviorStore."""
+        return len(self._histories.pop(str(user_id), no_behaviors()))
 
     async def close(self) -> None:
         """See BehaviorStore. What was stored stays readable."""

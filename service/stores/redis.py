@@ -11,7 +11,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 
 from model.bundle.records import Behaviors, from_members, no_behaviors, to_members
-from service.stores.base import StoreError, UserId
+from service.stores.base import Actions, StoreError, UserId, newest
 from service.stores.connections import Command, Connections
 from service.stores.patience import patience
 
@@ -53,16 +53,25 @@ class RedisStore:
         """The Redis key of a user's sorted set."""
         return f"{self._key_prefix}{user_id}".encode("utf-8", "surrogatepass")
 
-    async def read(self, user_id: UserId, *, limit: int, timeout_s: float) -> Behaviors:
+    async def read(self, user_id: UserId, *, limit: int, timeout_s: float, actions: Actions = None) -> Behaviors:
         """See BehaviorStore."""
-        if limit < 1:
-            return no_behaviors()
-        newest: Command = ("ZRANGE", self.key(user_id), 0, limit - 1, "REV")
-        (members,) = await self._bounded([newest], timeout_s)
+        (history,) = await self.read_many([user_id], limit=limit, timeout_s=timeout_s, actions=actions)
+        return history
+
+    async def read_many(
+        self, user_ids: Sequence[UserId], *, limit: int, timeout_s: float, actions: Actions = None
+    ) -> list[Behaviors]:
+        """See BehaviorStore. With `actions` all that is kept is read: Redis cannot look into a record."""
+        if limit < 1 or not user_ids:
+            return [no_behaviors() for _ in user_ids]
+        last = limit - 1 if actions is None else -1
+        commands: list[Command] = [("ZRANGE", self.key(user_id), 0, last, "REV") for user_id in user_ids]
+        replies = await self._bounded(commands, timeout_s)
         try:
-            return from_members(members[::-1])
+            histories = [from_members(members[::-1]) for members in replies]
         except ValueError as error:
             raise StoreError(f"redis holds something else than a history: {error}") from error
+        return [newest(history, limit=limit, actions=actions) for history in histories]
 
     async def append(self, user_id: UserId, behaviors: Behaviors, *, timeout_s: float) -> None:
         """See BehaviorStore."""
@@ -81,6 +90,11 @@ class RedisStore:
             commands.append(("EXPIRE", key, self._ttl_s))
         if commands:
             await self._bounded(commands, timeout_s)
+
+    async def erase(self, user_id: UserId, *, timeout_s: float) -> int:
+        """See BehaviorStore. One command, so that nothing is removed uncounted; a repeat counts what was left."""
+        (removed,) = await self._bounded([("ZREMRANGEBYRANK", self.key(user_id), 0, -1)], timeout_s)
+        return int(removed)
 
     async def close(self) -> None:
         """See BehaviorStore."""

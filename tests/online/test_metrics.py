@@ -17,7 +17,7 @@ GOOD = {"user_id": 1, "candidates": [{"item_id": 100}, {"item_id": 9_999}]}
 class Down(MemoryStore):
     """A store that refuses."""
 
-    async def read(self, user_id: int | str, *, limit: int, timeout_s: float) -> Behaviors:
+    async def read(self, user_id: int | str, *, limit: int, timeout_s: float, actions: object = None) -> Behaviors:
         """Fail."""
         raise StoreError("down")
 

@@ -31,7 +31,7 @@ class DownStore(MemoryStore):
         super().__init__(history_keep=1)
         self.timeouts: list[float] = []
 
-    async def read(self, user_id: int | str, *, limit: int, timeout_s: float) -> Behaviors:
+    async def read(self, user_id: int | str, *, limit: int, timeout_s: float, actions: object = None) -> Behaviors:
         """Fail after `timeout_s`."""
         self.timeouts.append(timeout_s)
         await asyncio.sleep(timeout_s)

@@ -124,6 +124,33 @@ async def test_nothing_to_append_is_fine(store):
     assert await times(store, 7) == []
 
 
+async def test_actions_choose_among_all_that_is_kept(store):
+    """With `actions`, the newest of those kinds, however many others came after them."""
+    behaviors = at(10, 20, 30, 40, 50)
+    behaviors["action"] = [4, 0, 4, 0, 0]
+    await store.append(7, behaviors, timeout_s=5)
+
+    history = await store.read(7, limit=2, timeout_s=5, actions=frozenset({4, 9}))
+    assert [10, 30] == history["time"].tolist()
+
+
+async def test_read_many_gives_each_user_its_own(store):
+    """In the order asked, with a user asked twice and one never seen."""
+    await store.append_many([(1, at(10, 20)), (2, at(30))], timeout_s=5)
+
+    histories = await store.read_many([2, 9, 1, 2], limit=1, timeout_s=5)
+    assert [[30], [], [20], [30]] == [history["time"].tolist() for history in histories]
+    assert await store.read_many([], limit=1, timeout_s=5) == []
+
+
+async def test_erase_says_how_many_behaviors_are_gone(store):
+    """A second time there is nothing left, and other users are untouched."""
+    await store.append_many([(1, at(10, 20)), (2, at(30))], timeout_s=5)
+
+    assert [2, 0, 0] == [await store.erase(user, timeout_s=5) for user in (1, 1, 9)]
+    assert [[], [30]] == [await times(store, user) for user in (1, 2)]
+
+
 @st.composite
 def appends(draw: st.DrawFn) -> tuple[list[tuple[int, int, int]], list[list[tuple[int, int, int]]]]:
     """Behaviors (item, time, event), and calls that append each of them at least once in any order.
