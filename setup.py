@@ -7,7 +7,7 @@ SOURCES = ("api", "kernel_avx512", "kernel_amx", "kernel_avx2", "kernel_portable
 INCLUDED = ("kernel", "layers", "scratch", "attend", "attention", "attention_amx", "avx512", "generic")
 TRAINING = "model/nets/native"
 SOURCES_BY_SET = ("kernel_avx512", "kernel_avx2", "kernel_portable")
-TRAINING_PARTS = ("vector", "product", "gated", "attention", "behaviors", "table")
+TRAINING_PARTS = ("vector", "product", "gated", "attention", "behaviors", "dice", "table")
 FLAGS = [
     "-O3",
     "-g0",

@@ -6,6 +6,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from model.nets.native.dice import dice, fits_dice
+
 Activation = Literal["dice", "prelu"]
 
 
@@ -27,14 +29,21 @@ class Dice(nn.Module):
     def forward(self, x_RD: Tensor) -> Tensor:
         """[..., D] -> [..., D]. One row is enough in training: its variance is 0."""
         mean, variance = self.mean, self.variance
+        if self.training and fits_dice(x_RD):
+            y_RD, mean, variance = dice(x_RD, self.alpha, self.eps)
+            self._learn(mean, variance)
+            return y_RD
         if self.training:
             rows = x_RD.flatten(0, -2)
             mean, variance = rows.mean(0), rows.var(0, unbiased=False)
-            with torch.no_grad():
-                self.mean.lerp_(mean, self.momentum)
-                self.variance.lerp_(variance, self.momentum)
+            self._learn(mean, variance)
         p_RD = torch.sigmoid((x_RD - mean) * torch.rsqrt(variance + self.eps))
         return x_RD * (self.alpha + (1 - self.alpha) * p_RD)
+
+    @torch.no_grad()
+    def _learn(self, mean: Tensor, variance: Tensor) -> None:
+        self.mean.lerp_(mean, self.momentum)
+        self.variance.lerp_(variance, self.momentum)
 
 
 class PRelu(nn.Module):

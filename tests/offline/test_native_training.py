@@ -16,6 +16,7 @@ from model.bundle.schema import Schema, schema_from_table
 from model.nets import build_net
 from model.nets.native.attention import Unit, attend
 from model.nets.native.auxiliary import auxiliary_loss
+from model.nets.native.dice import dice
 from model.nets.native.forward import native_forward, supports
 from model.nets.native.gated import gated
 from model.nets.native.library import library, loaded
@@ -158,6 +159,18 @@ def test_the_auxiliary_loss_is_the_mean_over_real_steps() -> None:
     assert_same(lambda h, e, n: (auxiliary_loss(h, e, n, rows),), plain, [20 * states, *others])
 
 
+@pytest.mark.usefixtures("path")
+@pytest.mark.parametrize(("rows", "width"), [(1, 16), (7, 20), (100, 80)])
+def test_dice_is_its_formula(rows: int, width: int) -> None:
+    """Output and gradients equal those of equation 3 with the batch's mean and variance, for one row as well."""
+
+    def plain(x: Tensor, alpha: Tensor) -> tuple[Tensor]:
+        p = torch.sigmoid((x - x.mean(0)) * torch.rsqrt(x.var(0, unbiased=False) + 1e-8))
+        return (x * (alpha + (1 - alpha) * p),)
+
+    assert_same(lambda x, alpha: dice(x, alpha, 1e-8)[:1], plain, drawn(6, (rows, width), (width,)))
+
+
 @pytest.mark.parametrize("sparse", [False, True])
 def test_a_lookup_names_each_row_once(sparse: bool) -> None:
     """Vectors, sums and the tables' gradients equal those of torch's lookup under the mask; padding gets none."""
@@ -222,6 +235,8 @@ SETTINGS = [
     {"kind": "dien", "activation": "prelu", "attention": [9, 8, 7]},
     {"kind": "din", "factors": 3},
     {"kind": "dien", "factors": 3, "factor_l2": 0.01},
+    {"kind": "dien", "last_interest": True},
+    {"kind": "gru_gru", "last_interest": True},
 ]
 
 

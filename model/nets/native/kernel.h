@@ -88,8 +88,19 @@ struct Auxiliary {
     float *d_states, *d_real, *d_fake;     // [U, L, E], written
 };
 
+// Dice over the rows of a batch. No fewer columns than the widest vector has lanes.
+struct Dice {
+    int64_t rows, width, threads;
+    float eps;
+    const float *x, *alpha;        // [R, D], [D]
+    float *y;                      // [R, D], written
+    float *mean, *variance, *scale;  // [D], written by the forward pass; scale = 1 / sqrt(variance + eps)
+    const float *d_y;              // [R, D]
+    float *d_x, *d_alpha;          // [R, D], [D], written
+};
+
 // What a version can do, in the order of library.py. Each returns OK or another number from above.
-enum { JOBS = 8 };
+enum { JOBS = 10 };
 struct Kernels {
     const char *name;
     int (*job[JOBS])(const void *);

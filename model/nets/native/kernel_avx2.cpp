@@ -14,6 +14,7 @@ constexpr int W = 8, ROWS = 4;
 #include "gated.inc"
 #include "attention.inc"
 #include "behaviors.inc"
+#include "dice.inc"
 #include "table.inc"
 
 const Kernels kernels = {"avx2", TABLE};

@@ -16,6 +16,7 @@ constexpr int W = 16, ROWS = 8;
 #include "gated.inc"
 #include "attention.inc"
 #include "behaviors.inc"
+#include "dice.inc"
 #include "table.inc"
 
 const Kernels kernels = {"avx512", TABLE};

@@ -12,6 +12,7 @@ constexpr int W = 4, ROWS = 4;
 #include "gated.inc"
 #include "attention.inc"
 #include "behaviors.inc"
+#include "dice.inc"
 #include "table.inc"
 
 const Kernels kernels = {"portable", TABLE};

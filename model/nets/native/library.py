@@ -24,6 +24,8 @@ _JOBS = (  # in the order of kernel.h
     "gather",
     "auxiliary_forward",
     "auxiliary_backward",
+    "dice_forward",
+    "dice_backward",
 )
 
 
@@ -97,6 +99,16 @@ class Auxiliary(Structure):
         *_pointers("count", "states", "real", "fake", "losses", "residual"),
         ("scale", c_float),
         *_pointers("d_states", "d_real", "d_fake"),
+    ]
+
+
+class Dice(Structure):
+    """Dice over the rows of a batch."""
+
+    _fields_: ClassVar = [
+        *_int64("rows", "width", "threads"),
+        ("eps", c_float),
+        *_pointers("x", "alpha", "y", "mean", "variance", "scale", "d_y", "d_x", "d_alpha"),
     ]
 
 
