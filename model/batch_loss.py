@@ -1,6 +1,6 @@
 """The loss of one batch, on the device and in the precision that the run asks for."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import numpy as np
@@ -73,15 +73,19 @@ def training_device(config: TrainConfig) -> torch.device:
 
 
 @contextmanager
-def compilable(net: Net, config: TrainConfig) -> Iterator[None]:
-    """Inside, `torch.compile` of the net leaves alone what it cannot do: table lookups with sparse gradients, and
-    recurrences, which it would unroll. Raises ConfigError if `train.compile` is set and there is no compiler.
+def adapted(net: Net, config: TrainConfig) -> Iterator[None]:
+    """Inside, the net does what `train.precision` and `train.compile` ask for as far as it can: recurrences compute in
+    float32, and they (which would be unrolled) and lookups with sparse gradients stay out of what is compiled.
+
+    Raises ConfigError if `train.compile` is set and there is no compiler.
     """
-    if not config.compile:
-        yield
-        return
-    _check_compiler()
-    apart = [m for m in net.modules() if isinstance(m, nn.Embedding) or hasattr(m, "recurrence")]
+    if config.compile:
+        _check_compiler()
+    recurrent = {module: vars(module)["recurrence"] for module in net.modules() if "recurrence" in vars(module)}
+    apart = [m for m in net.modules() if isinstance(m, nn.Embedding) or m in recurrent] if config.compile else []
+    if config.precision != "float32":
+        for module, recurrence in recurrent.items():
+            module.recurrence = _in_float32(recurrence)
     for module in apart:  # on the instance, where it hides the class's
         module.forward = torch.compiler.disable(module.forward)  # type: ignore[no-untyped-call]  # torch's
     try:
@@ -89,6 +93,16 @@ def compilable(net: Net, config: TrainConfig) -> Iterator[None]:
     finally:
         for module in apart:
             del module.forward
+        for module, recurrence in recurrent.items():
+            module.recurrence = recurrence
+
+
+def _in_float32(recurrence: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    def run(*tensors: Tensor) -> Tensor:
+        with torch.autocast(tensors[0].device.type, enabled=False):
+            return recurrence(*(tensor.float() for tensor in tensors))
+
+    return run
 
 
 def _check_compiler() -> None:

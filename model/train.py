@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from model.batch_loss import BatchLoss, compilable, training_device
+from model.batch_loss import BatchLoss, adapted, training_device
 from model.bundle.vocabulary import Ids
 from model.checkpoint import Checkpoints, Snapshot
 from model.data.batches import EncodedSplit, batches
@@ -72,7 +72,7 @@ def train(
     Raises ConfigError for a device or a compiler that is not there.
     """
     net.to(training_device(config))
-    with sparse_gradients(net), compilable(net, config):
+    with sparse_gradients(net), adapted(net, config):
         run = _Run(net, samples, config)
         if checkpoints is not None and checkpoints.start is not None:
             run.restore(checkpoints.start)
