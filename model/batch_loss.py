@@ -85,7 +85,7 @@ def adapted(net: Net, config: TrainConfig) -> Iterator[None]:
     apart = [m for m in net.modules() if isinstance(m, nn.Embedding) or m in recurrent] if config.compile else []
     if config.precision != "float32":
         for module, recurrence in recurrent.items():
-            module.recurrence = _in_float32(recurrence)
+            vars(module)["recurrence"] = _in_float32(recurrence)
     for module in apart:  # on the instance, where it hides the class's
         module.forward = torch.compiler.disable(module.forward)  # type: ignore[no-untyped-call]  # torch's
     try:
@@ -94,7 +94,7 @@ def adapted(net: Net, config: TrainConfig) -> Iterator[None]:
         for module in apart:
             del module.forward
         for module, recurrence in recurrent.items():
-            module.recurrence = recurrence
+            vars(module)["recurrence"] = recurrence
 
 
 def _in_float32(recurrence: Callable[..., Tensor]) -> Callable[..., Tensor]:
