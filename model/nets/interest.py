@@ -29,6 +29,7 @@ class InterestConfig(AttentionConfig):
 
     auxiliary: Literal["dot", "mlp"] = "dot"  # dot: the paper's inner product; mlp: the public code's 100-50-1
     auxiliary_alpha: float = setting(0.0, low=0.0)  # weight of the auxiliary loss; 0 trains without it
+    last_interest: bool = False  # the head sees target * last state, which `dot` trains to be like what is next
 
 
 class Evolution(Protocol):
@@ -73,7 +74,8 @@ class InterestNet(nn.Module):
         self.evolution: Evolution | AttendedSum = evolution(E, E)
         self.auxiliary_alpha = config.auxiliary_alpha
         self.discriminator = _Discriminator(E) if config.auxiliary == "mlp" else _InnerProduct()
-        self.head = make_head(config, self.embedding, reads=E)
+        self.last_interest = config.last_interest
+        self.head = make_head(config, self.embedding, reads=2 * E if self.last_interest else E)
         self.factors = make_factors(config, schema, sizes)
 
     def extract_interest(self, history_ULE: Tensor) -> Tensor:
@@ -94,15 +96,21 @@ class InterestNet(nn.Module):
         }
         if not isinstance(self.evolution, AttendedSum):  # which reads the keys themselves
             state["state_inputs"] = self.evolution.inputs(interest_ULH)
+        if self.last_interest:
+            state["state_last"] = _last(interest_ULH, mask_UL)
         return state
 
     def score(self, state: Tensors, candidates: Tensors) -> Tensor:
         """The candidate half: state and candidates -> logit [U, C]."""
         keys_ULK, mask_UL = state["state_keys"], state["state_mask"]
-        weight_UCL = self.attention(self.embedding.target(candidates), keys_ULK, mask_UL)
+        target_UCE = self.embedding.target(candidates)
+        weight_UCL = self.attention(target_UCE, keys_ULK, mask_UL)
         inputs_ULG = state["state_inputs"] if "state_inputs" in state else keys_ULK[..., :-1]
         evolved_UCH = self.evolution(inputs_ULG, weight_UCL, mask_UL)
-        candidate_UCD = candidate_part(self.embedding, state, candidates, evolved_UCH)
+        reads = [evolved_UCH]
+        if "state_last" in state:
+            reads.append(target_UCE * state["state_last"][:, None])
+        candidate_UCD = candidate_part(self.embedding, state, candidates, *reads)
         logit_UC: Tensor = self.head(state["state_share"], candidate_UCD)
         return add_factors(logit_UC, self.factors, state, candidates)
 
@@ -122,6 +130,12 @@ class InterestNet(nn.Module):
         fake = self.discriminator(interest_ULH, self.embedding.history(negatives_ULF)[:, 1:])
         loss_UL = nn.functional.softplus(-real) + nn.functional.softplus(fake)
         return (loss_UL * mask_UL).sum() / mask_UL.sum().clamp(min=1)
+
+
+def _last(interest_ULH: Tensor, mask_UL: Tensor) -> Tensor:
+    """The state after the newest behavior, [U, H]; 0 for an empty history."""
+    at_last_UL = mask_UL * (mask_UL.cumsum(1) == mask_UL.sum(1, keepdim=True))
+    return (interest_ULH * at_last_UL[..., None]).sum(1)
 
 
 class _InnerProduct(nn.Module):

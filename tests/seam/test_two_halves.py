@@ -146,6 +146,8 @@ def paper_logit(net: Net, kind: str, tensors: dict[str, Tensor], u: int, c: int)
             item.append(sum((w * h for w, h in zip(weights, states, strict=True)), torch.zeros_like(q)))
         else:
             item.append(paper_evolution(net, kind, states, weights))
+        if net.last_interest:
+            item.append(q * states[-1] if states else torch.zeros_like(q))
     weight = torch.cat([net.head.user_weight, net.head.candidate_weight], dim=1)
     deep = net.head.rest((weight @ torch.cat(user + item) + net.head.bias)[None])[0, 0]
     return deep + (paper_wide(net, tensors, u, c) + net.cross.weight[0] @ (q * total) if kind == "wide_deep" else 0)
@@ -180,6 +182,8 @@ NETS = [
     {"kind": "aigru", "attention_kind": "bilinear"},
     {"kind": "dien", "auxiliary": "mlp", "activation": "prelu"},
     {"kind": "dien", "augru": "public", "attention_kind": "bilinear"},
+    {"kind": "dien", "last_interest": True},
+    {"kind": "gru_gru", "last_interest": True},
 ]
 
 
