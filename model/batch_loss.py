@@ -17,7 +17,9 @@ from model.train_config import TrainConfig
 
 
 class BatchLoss:
-    """Binary cross-entropy on the logits, plus the auxiliary loss of the nets that have one and a sampler."""
+    """Binary cross-entropy on the logits, plus the auxiliary loss of the nets that have one and a sampler, plus L2 of
+    what was looked up.
+    """
 
     def __init__(self, net: Net, config: TrainConfig, *, sampler: NegativeSampler | None) -> None:
         self._net, self._device = net, next(net.parameters()).device
@@ -28,6 +30,9 @@ class BatchLoss:
             self._score = torch.compile(net.score, dynamic=True)
         self._plain = not self._half and not config.compile
         self._alpha = net.auxiliary_alpha if isinstance(net, InterestNet) else 0.0
+        self._lookup_l2 = config.lookup_l2
+        tables = [net.embedding, *([] if net.factors is None else [net.factors.ids])]
+        self._shrunk = tables if config.lookup_l2 > 0 else []
         self._sampler = sampler if self._alpha > 0 else None
 
     def __call__(self, batch: Tensors, rng: np.random.Generator) -> Tensor:
@@ -37,8 +42,8 @@ class BatchLoss:
         with torch.autocast(self._device.type, dtype=torch.bfloat16, enabled=self._half):
             logit_U1, auxiliary = self._forward(tensors, negatives)
             loss = nn.functional.binary_cross_entropy_with_logits(logit_U1[:, 0].float(), tensors["label"])
-            if self._net.factors is not None:
-                loss = loss + self._net.factors.penalty(tensors)
+            for embedding in self._shrunk:
+                loss = loss + self._lookup_l2 * embedding.squared_lengths(tensors)
             return loss if auxiliary is None else loss + self._alpha * auxiliary
 
     def _forward(self, tensors: dict[str, Tensor], negatives: Tensor | None) -> tuple[Tensor, Tensor | None]:

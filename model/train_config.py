@@ -30,6 +30,7 @@ class TrainConfig:
     weight_decay: float = setting(0.0, low=0.0, high=1.0)  # of weight matrices, decoupled (AdamW)
     embedding_optimizer: EmbeddingOptimizer = "adam"  # dense_adam moves every row in every step
     embedding_beta1: float = setting(0.9, low=0.0, high=0.999)  # Adam's momentum for tables; 0 needs no memory for it
+    lookup_l2: float = setting(0.0, low=0.0)  # of the rows that an impression looks up, behaviors apart
     embedding_l2: float = setting(0.0, low=0.0)  # mini-batch aware regularisation
     negative_sampling_rate: float = setting(1.0, low=1e-6, high=1.0)  # share of non-clicks trained on; calibrated back
     device: str = "cpu"  # or cuda, cuda:N

@@ -70,6 +70,14 @@ class FeatureEmbedding(nn.Module):
         """The candidate's other features, each [U, C, dim] or, unless told to leave it out, [U, C, D]; may be empty."""
         return self._side("item", candidates, leave_out=self.shared, dense=dense)
 
+    def squared_lengths(self, tensors: Tensors) -> Tensor:
+        """Mean over the rows of a batch of the squared lengths of what `request`, `target` and `item_extra` look up.
+
+        Behaviors are left out: they share their tables with candidates, and there are many of them.
+        """
+        parts = [*self.request(tensors, dense=False), *self._side("item", tensors, leave_out=(), dense=False)]
+        return torch.stack([part.square().sum(-1).mean() for part in parts]).sum()
+
     def _side(self, side: str, tensors: Tensors, *, leave_out: Collection[str], dense: bool) -> list[Tensor]:
         wanted = [(name, at) for name, at in self.columns[side].items() if name not in leave_out]
         parts = [self._embed(name, tensors[f"{side}_sparse"][..., at]) for name, at in wanted]

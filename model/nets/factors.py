@@ -22,10 +22,9 @@ from model.nets.embedding import FeatureEmbedding, Tensors, mask_from_length, po
 class Factors(nn.Module):
     """Tables of its own, drawn like the net's; the last column of an id's row is its bias and starts at 0."""
 
-    def __init__(self, schema: Schema, sizes: Mapping[str, int], *, width: int, l2: float) -> None:
-        """`l2` weighs the squared length of every looked-up row against the loss of the impression."""
+    def __init__(self, schema: Schema, sizes: Mapping[str, int], *, width: int) -> None:
         super().__init__()
-        self.width, self.l2 = width, l2
+        self.width = width
         item, user, context = (_as_wide_as(side, width + 1) for side in (schema.item, schema.user, schema.context))
         ids = dataclasses.replace(schema, item=item, user=user, context=context, behavior=())
         self.ids = FeatureEmbedding(ids, sizes)
@@ -49,15 +48,6 @@ class Factors(nn.Module):
         item_UCK = torch.stack(self.ids.item_extra(candidates, dense=False)).sum(0)
         product_UC = (item_UCK[..., :-1] @ user_UK[:, :-1, None]).squeeze(-1)
         return product_UC + item_UCK[..., -1] + user_UK[:, -1:]
-
-    def penalty(self, tensors: Tensors) -> Tensor:
-        """What training adds to the loss of a batch: `l2` times the mean squared length of the rows of its ids.
-
-        Behaviors are left out: there are many, and each counts little in their mean.
-        """
-        rows = [*self.ids.request(tensors, dense=False), *self.ids.item_extra(tensors, dense=False)]
-        squares = [row.square().sum(-1).mean() for row in rows]
-        return self.l2 * torch.stack(squares).sum()
 
 
 def factor_state(factors: Factors | None, request: Tensors) -> dict[str, Tensor]:

@@ -32,7 +32,6 @@ class FrameConfig:
     dropout: float = setting(0.0, low=0.0, high=0.9)
     max_norm: float = setting(0.0, low=0.0)  # of an embedding row; 0 leaves them free
     factors: int = setting(0, low=0, high=4096)  # width of the factor term; 0 leaves it out
-    factor_l2: float = setting(0.01, low=0.0)  # of the factors; less, and they learn single impressions by heart
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +56,7 @@ def make_head(config: FrameConfig, embedding: FeatureEmbedding, *, reads: int = 
 
 def make_factors(config: FrameConfig, schema: Schema, sizes: Mapping[str, int]) -> Factors | None:
     """The factor term of a net, if it has one."""
-    return Factors(schema, sizes, width=config.factors, l2=config.factor_l2) if config.factors else None
+    return Factors(schema, sizes, width=config.factors) if config.factors else None
 
 
 def read_history(embedding: FeatureEmbedding, request: Tensors, pooling: Pooling) -> tuple[Tensor, Tensor, Tensor]:

@@ -234,7 +234,7 @@ SETTINGS = [
     {"kind": "dien"},
     {"kind": "dien", "activation": "prelu", "attention": [9, 8, 7]},
     {"kind": "din", "factors": 3},
-    {"kind": "dien", "factors": 3, "factor_l2": 0.01},
+    {"kind": "dien", "factors": 3},
     {"kind": "dien", "last_interest": True},
     {"kind": "gru_gru", "last_interest": True},
 ]

@@ -43,10 +43,10 @@ def rows() -> dict[str, np.ndarray]:
     }
 
 
-def with_factors(schema: Schema, kind: str, *, l2: float = 0.01) -> tuple[Net, Factors]:
+def with_factors(schema: Schema, kind: str) -> tuple[Net, Factors]:
     """A net in inference mode whose tables are far from zero."""
     torch.manual_seed(1)
-    net = build_net({"kind": kind, "factors": K, "factor_l2": l2}, schema, SIZES, file="test").eval()
+    net = build_net({"kind": kind, "factors": K}, schema, SIZES, file="test").eval()
     for name, tensor in net.state_dict().items():
         if "tables" in name:
             tensor[1:].normal_(std=0.5)
@@ -77,36 +77,26 @@ def test_the_term_is_that_of_svd_plus_plus(schema: Schema, kind: str) -> None:
             assert found[u, c].item() == pytest.approx(expected.item(), abs=1e-5)
 
 
-def test_the_penalty_is_the_mean_squared_length_of_the_rows(schema: Schema) -> None:
-    """Per impression: the user's row, the item's and the category's, biases included; behaviors are left out."""
-    _, factors = with_factors(schema, "base", l2=0.5)
-    tensors = {name: torch.from_numpy(tensor) for name, tensor in rows().items()}
-    one = {name: tensor[:1] for name, tensor in tensors.items()} | {"item_sparse": tensors["item_sparse"][:1, :1]}
-    item, category = one["item_sparse"][0, 0].tolist()
-    tables = {name: table.weight for name, table in factors.ids.tables.items()}
-    user = tables["user_id"][one["user_sparse"][0, 0]]
-
-    expected = 0.5 * sum(row.square().sum() for row in (user, tables["item_id"][item], tables["cate_id"][category]))
-
-    assert factors.penalty(one).item() == pytest.approx(expected.item(), rel=1e-6)
-
-
 @pytest.mark.parametrize("kind", ["base", "din", "dien"])
-def test_training_adds_the_penalty_once(schema: Schema, kind: str) -> None:
-    """The loss of a batch with the penalty is the one without plus the penalty, through native code or not."""
+def test_training_shrinks_what_an_impression_looks_up(schema: Schema, kind: str) -> None:
+    """`train.lookup_l2` times the mean, over impressions, of the squared rows of user, item and category, in the net's
+    tables and in the factors' (biases included). Behaviors are left out.
+    """
     batch = {**rows(), "label": np.array([0, 1, 1, 0], dtype=np.float32)}
     batch["item_sparse"] = batch["item_sparse"][:, :1]
-    net, factors = with_factors(schema, kind, l2=0.25)
-    loss = BatchLoss(net, TrainConfig(), sampler=None)
+    net, factors = with_factors(schema, kind)
+    plain, shrunk = (
+        BatchLoss(net, TrainConfig(lookup_l2=l2), sampler=None)(batch, np.random.default_rng(0)) for l2 in (0.0, 0.25)
+    )
 
-    penalised = loss(batch, np.random.default_rng(0))
-    factors.l2 = 0.0
-    plain = loss(batch, np.random.default_rng(0))
-    factors.l2 = 0.25
+    expected = 0.0
+    for tables in (net.embedding.tables, factors.ids.tables):
+        for u in range(4):
+            item, category = batch["item_sparse"][u, 0].tolist()
+            ids = {"user_id": int(batch["user_sparse"][u, 0]), "item_id": item, "cate_id": category}
+            expected += 0.25 * sum(tables[n].weight[i].detach().square().sum().item() for n, i in ids.items()) / 4
 
-    tensors = {name: torch.from_numpy(tensor) for name, tensor in batch.items()}
-    assert (penalised - plain).item() == pytest.approx(factors.penalty(tensors).item(), rel=1e-4)
-    assert penalised > plain
+    assert (shrunk - plain).item() == pytest.approx(expected, rel=1e-4)
 
 
 @pytest.mark.parametrize("kind", ["din", "dien"])
