@@ -39,8 +39,7 @@ from service.shadow import Shadow
 from service.shared_metrics import merged
 from service.source import open_source
 from service.stores.base import BehaviorStore
-from service.stores.memory import MemoryStore
-from service.stores.redis import RedisStore
+from service.stores.choice import choose_store
 from service.vitals import Vitals
 from service.watch import Watch
 
@@ -119,14 +118,7 @@ def make_runtimes(settings: Settings) -> Runtimes:
 
 def make_store(settings: Settings) -> BehaviorStore:
     """The store that `settings.store` names. Raises ValueError for a URL that cannot be read."""
-    if settings.store.startswith("memory://"):
-        return MemoryStore(history_keep=settings.history_keep)
-    return RedisStore.from_url(
-        settings.store,
-        history_keep=settings.history_keep,
-        ttl_s=settings.history_ttl_s,
-        key_prefix=settings.key_prefix,
-    )
+    return choose_store(settings)
 
 
 def _metrics(settings: Settings, place: Place | None) -> Metrics:

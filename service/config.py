@@ -11,6 +11,8 @@ from typing import Literal, Self
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
+from service.store_settings import STORE_SCHEMES, StoreSettings
+
 PREFIX = "CTR_"
 _SECRET = ("store", "admin_key")  # never repeated in a message; the URL of a store may carry a password
 _ADMIN_KEY = re.compile(r"[\x21-\x7e]{16,256}")
@@ -24,7 +26,7 @@ class SettingsError(ValueError):
         self.problems = problems
 
 
-class Settings(BaseSettings):
+class Settings(StoreSettings):
     """What an operator can choose. `Settings(...)` itself reads no environment; `read_settings` does."""
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid", hide_input_in_errors=True)
@@ -51,8 +53,8 @@ class Settings(BaseSettings):
     admin_key_file: str = Field("", description="File that holds the key of the /admin routes, instead of the key.")
     store: str = Field(
         "redis://127.0.0.1:6379/0",
-        description="Where behaviors live: redis://, rediss:// (TLS), unix:// with user and password as in redis-py, "
-        "or memory:// for one process without Redis.",
+        description="Where behaviors live: redis://, unix://, redis+sentinel:// or redis+cluster:// (rediss with TLS), "
+        "user and password as in redis-py, or memory:// for one process without Redis.",
     )
     key_prefix: str = Field("ctr:h:", description="Redis key of a user's history is this prefix and the user id.")
     history_keep: int = Field(
@@ -129,8 +131,8 @@ class Settings(BaseSettings):
     @field_validator("store")
     @classmethod
     def _known_scheme(cls, url: str) -> str:
-        if not url.startswith(("redis://", "rediss://", "unix://", "memory://")):
-            raise ValueError("must start with redis://, rediss://, unix:// or memory://")
+        if not url.startswith(STORE_SCHEMES):
+            raise ValueError(f"must start with one of {', '.join(STORE_SCHEMES)}")
         return url
 
     @model_validator(mode="after")

@@ -18,12 +18,25 @@ class StoreError(Exception):
     """
 
 
+class StoreMisconfigured(StoreError):
+    """The store answers, and will go on refusing: a password, a right, a certificate or the kind of URL is wrong."""
+
+
+class StoreOccupied(StoreError):
+    """The key of a user's history holds something else; the other users of the call were served."""
+
+
 class BehaviorStore(Protocol):
     """Behaviors per user, in order of time; equal times in order of the record's bytes.
 
     The newest `history_keep` are kept, whatever order they came in. Every operation ends within its timeout or raises
     StoreError; after that, what was to be appended may be there or not, and appending it again is right.
     """
+
+    @property
+    def open_circuits(self) -> int:
+        """Servers that are left alone now because they did not answer several times in a row."""
+        ...
 
     async def read(self, user_id: UserId, *, limit: int, timeout_s: float, actions: Actions = None) -> Behaviors:
         """The user's newest `limit` behaviors, oldest first; empty for a user never seen.

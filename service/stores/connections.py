@@ -5,7 +5,7 @@ read, which is as long as Redis itself takes three times over.
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from redis.asyncio import Connection, ConnectionPool
@@ -20,34 +20,39 @@ Command = tuple[bytes | str | int, ...]
 class Connections:
     """At most `size` connections; more callers at once wait their turn. Connects when first used."""
 
-    def __init__(self, url: str, *, size: int) -> None:
-        """Raises ValueError for a URL that is not redis://, rediss:// or unix://."""
-        self._factory = ConnectionPool.from_url(
-            url,
-            protocol=2,  # RESP3 would add two round trips to each connect, for push messages that nobody reads
-            socket_timeout=None,  # the caller's timeout bounds all; a second clock would start a task per command
-            socket_connect_timeout=None,
-            retry=Retry(NoBackoff(), 0),
-        )
+    def __init__(self, arguments: Mapping[str, Any], *, size: int) -> None:
+        """`arguments` are those of redis-py's connection, as `Address.connection` has them."""
+        chosen = {
+            "protocol": 2,  # RESP3 would add two round trips to each connect, for push messages that nobody reads
+            "socket_timeout": None,  # the caller's timeout bounds all; a second clock would start a task per command
+            "socket_connect_timeout": None,
+            "retry": Retry(NoBackoff(), 0),
+        }
+        self._factory = ConnectionPool(**{**chosen, **arguments})
         self._turns = asyncio.Semaphore(size)
         self._idle: list[Connection] = []
+        self._closed = False
 
     async def ask(self, commands: Sequence[Command]) -> list[Any]:
-        """The replies, in one round trip (`Any`: each as its command has it).
+        """The replies, in one round trip (`Any`: each as its command has it, ResponseError where Redis refused it).
 
-        Raises what redis-py raises; ResponseError if Redis refused one of them, after the others were done.
+        Raises what redis-py raises.
         """
         async with self._turns:
             if self._idle:
                 try:
                     return await self._ask_on(self._idle.pop(), commands)
                 except RedisConnectionError:
-                    await self.close()  # closed while it was idle, and the others are as old; once more on a fresh one
+                    await self._drop_idle()  # closed while it was idle, as old as the others; once more on a fresh one
             fresh: Connection = self._factory.make_connection()  # type: ignore[no-untyped-call]  # redis-py's
             return await self._ask_on(fresh, commands)
 
     async def close(self) -> None:
-        """Close those that are idle; connections in use close when their caller is done with an error."""
+        """Close those that are idle; connections in use close when their caller is done."""
+        self._closed = True
+        await self._drop_idle()
+
+    async def _drop_idle(self) -> None:
         while self._idle:
             await self._idle.pop().disconnect(nowait=True)
 
@@ -60,9 +65,10 @@ class Connections:
         except BaseException:  # cancelled too: the replies are still to come, and must not meet the next caller
             await connection.disconnect(nowait=True)
             raise
-        self._idle.append(connection)
-        if refused := [reply for reply in replies if isinstance(reply, ResponseError)]:
-            raise refused[0]
+        if self._closed:
+            await connection.disconnect(nowait=True)
+        else:
+            self._idle.append(connection)
         return replies
 
     async def _reply(self, connection: Connection) -> Any:  # noqa: ANN401  # as the command has it
@@ -70,3 +76,10 @@ class Connections:
             return await connection.read_response(disable_decoding=True)
         except ResponseError as error:  # one command's; the connection is as good as before
             return error
+
+
+async def read_only(connection: Connection) -> None:
+    """redis-py's `redis_connect_func` where replicas of a cluster are read: without READONLY they send us away."""
+    await connection.on_connect()
+    await connection.send_command("READONLY")
+    await connection.read_response()

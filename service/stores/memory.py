@@ -19,6 +19,11 @@ class MemoryStore:
         self._max_users = max_users
         self._histories: dict[str, Behaviors] = {}  # least recently appended first
 
+    @property
+    def open_circuits(self) -> int:
+        """See BehaviorStore. There is no server."""
+        return 0
+
     async def read(self, user_id: UserId, *, limit: int, timeout_s: float, actions: Actions = None) -> Behaviors:
         """See BehaviorStore. Answers at once."""
         return newest(self._histories.get(str(user_id), no_behaviors()), limit=limit, actions=actions)
