@@ -23,6 +23,12 @@ class ProcessMetrics:
         self.rows = Gauge(
             "ctr_rows", "Candidate rows waiting or being computed now.", registry=registry, multiprocess_mode="livesum"
         )
+        self.store_circuit = Gauge(
+            "ctr_store_circuit",
+            "Servers of the store that are left alone because they did not answer.",
+            registry=registry,
+            multiprocess_mode="livemax",
+        )
         self.ready = Gauge(
             "ctr_ready",
             "1 if a verified bundle serves and the workers live.",

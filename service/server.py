@@ -4,6 +4,7 @@ SIGTERM or SIGINT begins the drain (`service/drain.py`) and the exit code is 0. 
 second SIGINT, from somebody at a terminal, does not wait for what is in flight.
 """
 
+import asyncio
 import multiprocessing
 import signal
 import sys
@@ -20,6 +21,8 @@ from service.logs import DescriptorSink, SafeSink, json_log, redirect_stdlib
 from service.port import shared_socket
 from service.process import Place, Process
 from service.shared_metrics import share_values
+from service.stores.base import StoreMisconfigured
+from service.stores.choice import check_store
 
 KEEP_ALIVE_S = 75  # longer than the 60 s of common load balancers, so that they close first and no request is lost
 BACKLOG = 2048  # connections that wait to be accepted; uvicorn's own default
@@ -47,7 +50,7 @@ def serve(settings: Settings, *, place: Place | None = None, port: int | None = 
     """Serve until a signal or, at a place among several, until the parent is gone.
 
     At a place, `port` is shared with the other processes (SO_REUSEPORT). Raises ValueError if the store's URL cannot
-    be read, OSError or (on its own) SystemExit if the port cannot be listened on.
+    be read or the store refuses us for good, OSError or (on its own) SystemExit if the port cannot be listened on.
     """
     sink = SafeSink(DescriptorSink(sys.stdout.fileno()))
     log = json_log(settings.log_level, sink=sink)
@@ -57,9 +60,18 @@ def serve(settings: Settings, *, place: Place | None = None, port: int | None = 
     if place is not None:
         share_values(place)
         _drain_without_parent(drain)
+    if place is None or not place.restarted:  # one that replaces another must serve, degraded if need be
+        _check_store(settings)
     app = create_app(settings, log=log, process=process)
     server = Server(_config(app, settings), drain)
     server.run(None if port is None else [shared_socket(settings.host, port)])
+
+
+def _check_store(settings: Settings) -> None:
+    try:
+        asyncio.run(check_store(settings))
+    except StoreMisconfigured as error:
+        raise ValueError(str(error)) from error
 
 
 def _config(app: FastAPI, settings: Settings) -> uvicorn.Config:

@@ -69,6 +69,11 @@ class Serving:
         )
         self._reason = "the bundle is still loading"
 
+    @property
+    def open_circuits(self) -> int:
+        """Servers of the store that are left alone now."""
+        return self._store.open_circuits
+
     def current(self) -> Served:
         """The stable bundle. Raises NotReady with the reason if nothing can serve."""
         stable = self.lineup.stable

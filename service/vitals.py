@@ -34,6 +34,7 @@ class Vitals:
         """Set every gauge that changes by itself."""
         self._metrics.rows.set(self._serving.engine.rows)
         self._metrics.ready.set(self._is_ready())
+        self._metrics.store_circuit.set(self._serving.open_circuits)
         self._metrics.log_lines_lost(self._process.lost_lines())
         if self._usage is not None:
             self._usage.refresh()
