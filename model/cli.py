@@ -4,6 +4,7 @@ import json
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -24,12 +25,14 @@ from model.pipeline import checkpoints_of, evaluated, run_training
 from model.pipeline import prepare as prepare_log
 from model.progress import TrainingBar
 from model.publish import Format, publish
+from model.replay import replay
 from model.report.page import REPORT_HTML, REPORT_JSON, render
 from model.run_folder import load_run, read_report, save_figures, save_run
-from model.tables import comparison_tables, figures_table, log_table
+from model.tables import comparison_tables, figures_table, log_table, skew_table
 
 app = typer.Typer(
-    help="From a log to a bundle: prepare, train, evaluate, report, compare, export, inspect.", no_args_is_help=True
+    help="From a log to a bundle: prepare, train, evaluate, report, compare, export, replay, inspect.",
+    no_args_is_help=True,
 )
 _console = Console()
 _errors = Console(stderr=True)
@@ -145,6 +148,27 @@ def export(
         if stable:
             write_pointer(out, STABLE, stamp)
     _console.print(f"parity gate passed; wrote {path}" + (" (stable)" if stable else ""))
+
+
+@app.command("replay")
+def replay_log(
+    log: Annotated[Path, typer.Argument(help="Folder of the service's feature log, or one of its files.")],
+    bundle: Annotated[Path, typer.Option(help="A bundle, or a folder with a `stable` pointer.")],
+    *,
+    threshold: Annotated[float, typer.Option(help="Exit code 1 if any pCTR differs by more than this.")] = 1e-5,
+    every_bundle: Annotated[bool, typer.Option(help="Score what other bundles have scored, too.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+) -> None:
+    """Score what the service has logged once more, offline, and report the skew between training and serving."""
+    with _clear_errors():
+        skew = replay(log, read_bundle(bundle), every_bundle=every_bundle)
+    if as_json:
+        typer.echo(json.dumps(asdict(skew)))
+    else:
+        _console.print(skew_table(skew))
+    if skew.max > threshold:
+        _errors.print(f"skew: pCTR differs by up to {skew.max:.3g}, allowed: {threshold:g}", style="red")
+        raise typer.Exit(1)
 
 
 @app.command()

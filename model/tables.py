@@ -6,6 +6,7 @@ from rich.table import Table
 
 from model.config import RunConfig
 from model.data.log import Log
+from model.replay import Skew
 from model.report.figures import METRICS
 from model.run_folder import TrainedRun
 
@@ -47,6 +48,17 @@ def figures_table(run: TrainedRun, bayes_auc: dict[str, float] | None) -> Table:
     for split, row in figures.items():
         values = [f"{row[name]:.4f}" if name in row else "-" for name in columns]
         table.add_row(split, f"{row['auc']:.4f}", _bayes(bayes_auc, split), *values, f"{row['rows']:,.0f}")
+    return table
+
+
+def skew_table(skew: Skew) -> Table:
+    """How far offline scores are from those served, and the requests where they are farthest."""
+    passed = "".join(f", {count:,} requests passed over: {why}" for why, count in skew.skipped.items())
+    title = f"{skew.rows:,} rows of {skew.requests:,} requests: max {skew.max:.3g}, mean {skew.mean:.3g}{passed}"
+    table = Table("request", "item", "served", "replayed", "difference", title=title)
+    for row in skew.worst:
+        scores = (f"{row.served:.8f}", f"{row.replayed:.8f}", f"{row.difference:.3g}")
+        table.add_row(row.request_id, str(row.item_id), *scores)
     return table
 
 

@@ -12,6 +12,7 @@ from service.config import Settings
 from service.errors import NotReady
 from service.loader import Loaded
 from service.scoring.engine import Clock, Engine
+from service.scoring.new_items import ItemSource
 from service.scoring.scorer import Net, Scorer, ScorerOptions
 from service.source import Role, Wanted
 from service.split import in_share
@@ -56,7 +57,15 @@ class Lineup:
 class Serving:
     """Holds the lineup. Starts empty; the watch fills it."""
 
-    def __init__(self, settings: Settings, *, store: BehaviorStore, engine: Engine, clock: Clock) -> None:
+    def __init__(  # what every bundle that serves is given
+        self,
+        settings: Settings,
+        *,
+        store: BehaviorStore,
+        engine: Engine,
+        clock: Clock,
+        items: ItemSource | None = None,
+    ) -> None:
         self.engine = engine
         self.lineup = Lineup()
         self._settings = settings
@@ -66,6 +75,7 @@ class Serving:
             store_timeout_s=settings.store_timeout_ms / 1e3,
             allow_prior=settings.allow_prior,
             state_cache_bytes=settings.state_cache_mb * 1024**2,
+            items=items,
         )
         self._reason = "the bundle is still loading"
 

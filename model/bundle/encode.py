@@ -10,6 +10,7 @@ one column of its tensor, a list of ids as many as it may have values (`Schema.c
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,6 +32,15 @@ class Catalogue:
 
     ids: Ids
     columns: Mapping[str, NDArray[np.generic] | Lists]
+
+    def values(self, feature: str, rows: Ids) -> list[Any]:
+        """The raw value in each row (`Any`: as JSON has it), None for a number not known and for a row of -1."""
+        column = self.columns[feature]
+        if not len(self.ids):
+            return [None] * len(rows)
+        found = column.rows(rows) if isinstance(column, Lists) else column[rows].tolist()
+        known = (rows >= 0) & ~(np.isnan(column[rows]) if _is_number(column) else np.zeros(len(rows), dtype=bool))
+        return [value if here else None for here, value in zip(known.tolist(), found, strict=True)]
 
 
 class Encoder:
@@ -88,6 +98,23 @@ class Encoder:
         out: Tensors = {}
         self._add(out, "item", sparse, dense)
         return out
+
+    def catalogue_rows(self, items: Ids) -> Ids:
+        """[N] where each item stands in the catalogue, -1 where it does not."""
+        return self._catalogue_index.lookup(items) - FIRST_ID
+
+    def fill_items(self, encoded: Tensors, rows: Ids, columns: Columns) -> None:
+        """Put features that became known later in some `rows` of what `encode_items` gave, in place.
+
+        Raises EncodeError, and changes nothing, for a value that is not one of its feature.
+        """
+        nothing = np.empty((len(rows), 0), dtype=np.int64)
+        sparse = encoded["item_sparse"][rows] if "item_sparse" in encoded else nothing
+        dense = encoded["item_dense"][rows] if "item_dense" in encoded else nothing
+        self._fill("item", columns, sparse, dense)  # type: ignore[arg-type]  # as `_side` made them
+        for name, filled in (("item_sparse", sparse), ("item_dense", dense)):
+            if name in encoded:
+                encoded[name][rows] = filled
 
     def encode_behaviors(self, behaviors: Behaviors) -> Ids:
         """Behaviors as indices [T, F]: the fields of `schema.behavior` side by side, without the gaps."""
@@ -215,6 +242,10 @@ class Encoder:
         sparse, dense = self._side("item", {}, rows + FIRST_ID)
         self._fill("item", {**columns, self.schema.keys.item: self.catalogue.ids}, sparse[FIRST_ID:], dense[FIRST_ID:])
         return sparse, dense
+
+
+def _is_number(column: object) -> TypeGuard[NDArray[np.floating]]:
+    return isinstance(column, np.ndarray) and column.dtype.kind == "f"
 
 
 def padded(flat: Ids, lengths: Ids, *, width: int) -> Ids:

@@ -5,6 +5,7 @@ A number that is not known is masked (`numpy.ma`), never NaN: NaN among the valu
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import chain
 from typing import Any
 
@@ -21,6 +22,17 @@ class Lists:
 
     values: Ids | Sequence[str] | NDArray[np.str_]
     lengths: Ids
+
+    @cached_property
+    def _ends(self) -> Ids:
+        return np.cumsum(self.lengths)
+
+    def rows(self, rows: Ids) -> list[list[Any]]:
+        """The lists of these rows (`Any`: ids or texts)."""
+        ends = self._ends[rows]
+        cuts = zip((ends - self.lengths[rows]).tolist(), ends.tolist(), strict=True)
+        parts = (self.values[start:end] for start, end in cuts)
+        return [part.tolist() if isinstance(part, np.ndarray) else list(part) for part in parts]
 
 
 def as_ids(values: object, *, feature: str) -> Ids:

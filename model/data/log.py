@@ -20,6 +20,8 @@ from model.data.columns import (
     checked_items,
     negative_columns,
 )
+from model.data.feature_log import read_feature_log
+from model.data.gathered import gather_behaviors, gather_items
 from model.data.history import impressions, positives
 from model.data.interactions import Interactions
 from model.data.movielens import read_movielens
@@ -35,11 +37,11 @@ __all__ = ["DataConfig", "Log", "read_log", "write_task"]
 class DataConfig:
     """Where the log is and how it becomes impressions.
 
-    `positive_rating` is the lowest rating that counts as a click. The fractions apply to rating and synthetic logs; a
+    `positive_rating` is the lowest rating that counts as a click. The fractions apply to all logs but a `task`; a
     `task` is split already. `path` is the folder with the files, relative to the config file's folder.
     """
 
-    format: Literal["task", "movielens", "atomic", "synthetic"]
+    format: Literal["task", "movielens", "atomic", "synthetic", "feature_log"]
     path: Path | None = None
     positive_rating: float = 4.0
     valid_fraction: float = setting(0.1, low=0.001, high=0.4)
@@ -65,10 +67,24 @@ def read_log(config: DataConfig, schema: Schema, *, base: Path) -> Log:
     folder = base / config.path
     if config.format == "task":
         return read_task(folder, schema)
+    if config.format == "feature_log":
+        return _served(folder, config, schema)
     return _to_log(_RATINGS[config.format](folder, schema), config, schema, file=str(folder))
 
 
 _RATINGS: Mapping[str, Callable[[Path, Schema], Interactions]] = {"movielens": read_movielens, "atomic": read_atomic}
+
+
+def _served(folder: Path, config: DataConfig, schema: Schema) -> Log:
+    rows = checked_impressions(read_feature_log(folder, schema), schema, file=str(folder))
+    train, valid, test = _split(rows, config, schema)
+    items = gather_items(rows, schema)
+    return Log(train=train, valid=valid, test=test, items=items, behaviors=gather_behaviors(rows, items, schema))
+
+
+def _split(rows: pl.DataFrame, config: DataConfig, schema: Schema) -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame]:
+    fractions = {"valid_fraction": config.valid_fraction, "test_fraction": config.test_fraction}
+    return split_by_time(rows, schema.keys.timestamp, **fractions)
 
 
 def _to_log(source: Interactions, config: DataConfig, schema: Schema, *, file: str) -> Log:
@@ -79,12 +95,7 @@ def _to_log(source: Interactions, config: DataConfig, schema: Schema, *, file: s
     if source.users is not None:
         ratings = _join_users(ratings, source.users, keys.user, file=file)
     rows = impressions(ratings, schema, positive_rating=config.positive_rating)
-    train, valid, test = split_by_time(
-        checked_impressions(rows, schema, file=file),
-        keys.timestamp,
-        valid_fraction=config.valid_fraction,
-        test_fraction=config.test_fraction,
-    )
+    train, valid, test = _split(checked_impressions(rows, schema, file=file), config, schema)
     log = Log(
         train=train,
         valid=valid,

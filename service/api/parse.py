@@ -121,7 +121,7 @@ def read_envelope(raw: bytes, compiled: CompiledRows | None) -> ScoreBody:
     if found is not None:
         rest, rows = found
         try:
-            return _validated(ScoreBody, {**orjson.loads(rest), "candidates": rows})
+            return validated(ScoreBody, {**orjson.loads(rest), "candidates": rows})
         except orjson.JSONDecodeError:
             pass  # below, with the right position
     return read_model(ScoreBody, raw)
@@ -135,10 +135,13 @@ def read_model(model: type[M], raw: bytes) -> M:
         raise InvalidRequest(f"the body is not JSON: {error}") from None
     if not isinstance(value, dict):
         raise InvalidRequest(f"the body: found {shown(value)}, allowed: an object")
-    return _validated(model, value)
+    return validated(model, value)
 
 
-def _validated(model: type[M], value: dict[str, object]) -> M:
+def validated(model: type[M], value: object) -> M:
+    """A parsed JSON value as `model`; raises as `read_model` does."""
+    if not isinstance(value, dict):
+        raise InvalidRequest(f"found {shown(value)}, allowed: an object")
     try:
         return model.model_validate(value)
     except ValidationError as error:

@@ -27,6 +27,7 @@ from service.runtimes.base import Runtime, RuntimeFailure
 from service.scoring.batching import Job
 from service.scoring.compute import Work
 from service.scoring.engine import Clock, Engine
+from service.scoring.new_items import NONE, ItemSource, NewItemEncoder, NewItems
 from service.scoring.state_cache import StateCache
 from service.stores.base import BehaviorStore, StoreError, UserId
 
@@ -65,6 +66,15 @@ class Timings:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Inputs:
+    """What the net saw beside the request itself."""
+
+    history: Behaviors
+    now_ms: int
+    new_items: NewItems
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Scored:
     """The answer, in the caller's candidate order."""
 
@@ -76,6 +86,7 @@ class Scored:
     history_len: int
     degraded: Degraded
     timings: Timings
+    inputs: Inputs | None = None  # None: the net was not asked
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -87,6 +98,7 @@ class ScorerOptions:
     now: Clock = time.time  # seconds since the epoch: behaviors have such times
     allow_prior: bool = False  # answer from the prior instead of refusing
     state_cache_bytes: int = 0
+    items: ItemSource | None = None  # of candidates that the bundle's catalogue lacks
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -105,6 +117,7 @@ class Scorer:
         self.encoder = net.encoder
         self.states = StateCache(options.state_cache_bytes)
         self._net = net
+        self._new_items = NewItemEncoder(net.encoder)
         self._actions = net.encoder.schema.action_codes()
         self._store = store
         self._engine = engine
@@ -134,9 +147,12 @@ class Scorer:
     async def _score(self, request: ScoreRequest, job: Job) -> Scored:
         clock = self._options.clock
         began = clock()
-        history, degraded = await self._read_history(request)
+        (history, degraded), new_items = await self._read(request)
         read = clock()
-        user, items = self._encode_user(request, history), self.encoder.encode_items(request.candidates)
+        now_ms = self._now_ms(request)
+        user, items = self._encode_user(request, history, now_ms), self.encoder.encode_items(request.candidates)
+        if new_items:
+            self._new_items.fill(items, request.candidates, new_items)
         encoded = clock()
         key = self.states.key(user)
         candidates = {name: tensor[None] for name, tensor in items.items()}
@@ -161,7 +177,25 @@ class Scorer:
             history_len=int(user["history_len"][0]),
             degraded=degraded,
             timings=timings,
+            inputs=Inputs(history=history, now_ms=now_ms, new_items=new_items),
         )
+
+    async def _read(self, request: ScoreRequest) -> tuple[tuple[Behaviors, Degraded], NewItems]:
+        """The history, and what is known of candidates that the bundle does not know; both at once."""
+        source = self._options.items
+        unknown = self._new_items.unknown(request.candidates) if source is not None else []
+        if source is None or not unknown:
+            return await self._read_history(request), NONE
+        known, absent = source.known(unknown)
+        if not absent:
+            return await self._read_history(request), known
+        looking = source.look_up(absent, timeout_s=self._store_timeout_s(request))
+        history, found = await asyncio.gather(self._read_history(request), looking)
+        return history, {**known, **found}
+
+    def _store_timeout_s(self, request: ScoreRequest) -> float:
+        left = request.deadline - self._options.clock()
+        return min(self._options.store_timeout_s, max(left, 0.0) * _STORE_SHARE)
 
     async def _read_history(self, request: ScoreRequest) -> tuple[Behaviors, Degraded]:
         schema = self.encoder.schema
@@ -169,8 +203,7 @@ class Scorer:
             return no_behaviors(), "none"
         if request.history is not None:
             return request.history, "none"
-        left = request.deadline - self._options.clock()
-        timeout_s = min(self._options.store_timeout_s, max(left, 0.0) * _STORE_SHARE)
+        timeout_s = self._store_timeout_s(request)
         try:
             read = self._store.read(
                 request.user_id, limit=schema.max_history, timeout_s=timeout_s, actions=self._actions
@@ -191,15 +224,19 @@ class Scorer:
             rank=rank(pctr),
             status=status,
             unknown_items=unknown_items,
-            user_status=self._user_status(self._encode_user(request, no_behaviors()), no_behaviors()),
+            user_status=self._user_status(
+                self._encode_user(request, no_behaviors(), self._now_ms(request)), no_behaviors()
+            ),
             history_len=0,
             degraded="prior",
             timings=Timings(store_s=0.0, encode_s=encode_s, queue_s=0.0, compute_s=0.0),
         )
 
-    def _encode_user(self, request: ScoreRequest, history: Behaviors) -> Tensors:
+    def _now_ms(self, request: ScoreRequest) -> int:
+        return int(self._options.now() * 1000) if request.now_ms is None else request.now_ms
+
+    def _encode_user(self, request: ScoreRequest, history: Behaviors, now_ms: int) -> Tensors:
         user = self.encoder.encode_request(request.user, request.context, rows=1)
-        now_ms = int(self._options.now() * 1000) if request.now_ms is None else request.now_ms
         return {**user, **self.encoder.encode_history([history], now_ms=np.array([now_ms]))}
 
     def _statuses(self, items: Tensors) -> tuple[Sequence[Status], int]:
