@@ -20,10 +20,15 @@ from structlog.typing import FilteringBoundLogger
 
 from service.api.admin import ADMIN_ROUTES, Admin, make_admin_router
 from service.api.answers import answer_errors
+from service.api.events import EVENTS_PATH, Events, make_events_router
+from service.api.feedback import FEEDBACK_PATH, FeedbackRoute, make_feedback_router
+from service.api.history import HISTORY_PATH, Histories, make_history_router
 from service.api.observe import Observe
 from service.api.routes import ROUTES, Routes, make_router
 from service.api.rows import open_compiled_rows
-from service.config import Settings, read_admin_key
+from service.config import PREFIX, Settings, SettingsError, read_admin_key
+from service.feature_log import FeatureLog
+from service.feedback import Seen
 from service.loader import RUNTIMES, Runtimes, load
 from service.logs import json_log
 from service.low_priority import lower_priority
@@ -40,8 +45,14 @@ from service.shared_metrics import merged
 from service.source import open_source
 from service.stores.base import BehaviorStore
 from service.stores.choice import choose_store
+from service.stores.items import CachedItems, RedisItems
+from service.stores.marks import RedisMarks
+from service.stores.redis import RedisStore
+from service.stores.servers import Servers
 from service.vitals import Vitals
 from service.watch import Watch
+
+_ROUTES = (*ROUTES, *ADMIN_ROUTES, EVENTS_PATH, HISTORY_PATH, FEEDBACK_PATH)
 
 
 def create_app(  # noqa: PLR0913  # the composition root: whatever a test or a server replaces is a parameter
@@ -69,7 +80,10 @@ def create_app(  # noqa: PLR0913  # the composition root: whatever a test or a s
         queue, threads=threads, clock=clock, on_start=step_back, on_crash=metrics.process.thread_crashes.inc
     )
     store = store or make_store(settings)
-    serving = Serving(settings, store=store, engine=engine, clock=clock)
+    redis = store.servers if isinstance(store, RedisStore) else None
+    items = _make_items(settings, redis, metrics=metrics, clock=clock)
+    serving = Serving(settings, store=store, engine=engine, clock=clock, items=items)
+    feature_log = _make_feature_log(settings, metrics=metrics, log=log)
     load_bundle = partial(load, max_candidates=settings.max_candidates, runtimes=runtimes or make_runtimes(settings))
     source = open_source(settings.bundle, cache=settings.bundle_cache)
     watch = Watch(source, serving, load=load_bundle, metrics=metrics.bundles, log=log)
@@ -79,18 +93,36 @@ def create_app(  # noqa: PLR0913  # the composition root: whatever a test or a s
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         engine.start()
+        feature_log.start()
         async with _running(watch.run(settings.watch_s)), _running(vitals.keep_fresh()):
             await vitals.may_listen()
             yield
         await shadow.close()
         await asyncio.to_thread(engine.close)
+        await asyncio.to_thread(feature_log.close)
         await store.close()
 
     app = FastAPI(title="CTR Scorer", version=version("ctr-scorer"), lifespan=lifespan)
     compiled = open_compiled_rows()
-    routes = Routes(serving, settings, metrics=metrics, clock=clock, vitals=vitals, shadow=shadow, compiled=compiled)
+    routes = Routes(
+        serving,
+        settings,
+        metrics=metrics,
+        clock=clock,
+        vitals=vitals,
+        shadow=shadow,
+        compiled=compiled,
+        feature_log=feature_log,
+    )
     app.include_router(make_router(routes))
+    marks = None if redis is None else RedisMarks(redis)
+    seen = Seen(marks, window_s=settings.feedback_window_s, timeout_s=settings.store_timeout_ms / 1e3, clock=clock)
+    feedback = FeedbackRoute(serving, settings, metrics=metrics.feedback, seen=seen, feature_log=feature_log)
+    app.include_router(make_feedback_router(feedback))
+    app.include_router(make_events_router(Events(store, settings, metrics=metrics.events, clock=clock)))
     if key is not None:
+        histories = Histories(store, settings, key=key, serving=serving, feature_log=feature_log, log=log)
+        app.include_router(make_history_router(histories))
         app.include_router(make_admin_router(Admin(watch, settings, key=key, log=log)))
     answer_errors(app, log)
     inner = app.build_middleware_stack()
@@ -121,12 +153,28 @@ def make_store(settings: Settings) -> BehaviorStore:
     return choose_store(settings)
 
 
+def _make_items(settings: Settings, redis: Servers | None, *, metrics: Metrics, clock: Clock) -> CachedItems | None:
+    """Where features of items come from that are newer than the bundle."""
+    if redis is None or not settings.item_cache:
+        return None
+    reader = RedisItems(redis, prefix=settings.item_key_prefix)
+    count = metrics.feedback.items
+    return CachedItems(reader, keep=settings.item_cache, ttl_s=settings.item_cache_s, clock=clock, count=count)
+
+
+def _make_feature_log(settings: Settings, *, metrics: Metrics, log: FilteringBoundLogger) -> FeatureLog:
+    try:
+        return FeatureLog(settings, metrics=metrics.feedback, log=log)
+    except OSError as error:
+        raise SettingsError([f"{PREFIX}FEATURE_LOG: cannot be written: {error.strerror}"]) from error
+
+
 def _metrics(settings: Settings, place: Place | None) -> Metrics:
     """Our metrics beside those of the process: memory, CPU, open files; of one process also garbage collections."""
     registry = CollectorRegistry()
     if place is not None:
         shown = merged(place.metrics)
-        return Metrics(registry, slo_s=settings.slo_s, routes=(*ROUTES, *ADMIN_ROUTES), shown=shown)
+        return Metrics(registry, slo_s=settings.slo_s, routes=_ROUTES, shown=shown)
     for collector in (ProcessCollector, PlatformCollector, GCCollector):
         collector(registry=registry)
-    return Metrics(registry, slo_s=settings.slo_s, routes=(*ROUTES, *ADMIN_ROUTES))
+    return Metrics(registry, slo_s=settings.slo_s, routes=_ROUTES)

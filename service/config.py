@@ -11,6 +11,8 @@ from typing import Literal, Self
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
+from service.event_settings import EventSettings
+from service.feedback_settings import FeedbackSettings
 from service.store_settings import STORE_SCHEMES, StoreSettings
 
 PREFIX = "CTR_"
@@ -26,7 +28,7 @@ class SettingsError(ValueError):
         self.problems = problems
 
 
-class Settings(StoreSettings):
+class Settings(EventSettings, FeedbackSettings, StoreSettings):
     """What an operator can choose. `Settings(...)` itself reads no environment; `read_settings` does."""
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid", hide_input_in_errors=True)
@@ -139,6 +141,8 @@ class Settings(StoreSettings):
     def _consistent(self) -> Self:
         if self.queue_rows < self.max_candidates:
             raise ValueError(f"{PREFIX}QUEUE_ROWS must be at least {PREFIX}MAX_CANDIDATES")
+        if 2 * self.feature_log_file_mb > self.feature_log_mb:
+            raise ValueError(f"{PREFIX}FEATURE_LOG_MB must be at least twice {PREFIX}FEATURE_LOG_FILE_MB")
         if self.precision == "bfloat16" and self.runtime == "onnx":
             raise ValueError(f"{PREFIX}PRECISION=bfloat16 is the native runtime's, {PREFIX}RUNTIME is onnx")
         if self.device != "cpu" and (self.runtime == "native" or self.precision == "bfloat16"):

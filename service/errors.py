@@ -8,6 +8,7 @@ ServiceError                 status  error_type
 ├── TooLarge                    413  too_large          body, candidates or history above a limit of this service
 ├── Overloaded                  429  overloaded         no room now; Retry-After says when to try again
 ├── NotReady                    503  not_ready          no verified bundle, or a dead compute worker
+├── StoreUnavailable            503  store_unavailable  the store failed a write or a look; Retry-After
 ├── DeadlineExceeded            504  deadline_exceeded  the deadline passed in queue, store or compute
 ├── ComputeFailed               500  compute_failed     the net failed or gave a score that is not a number
 └── ClientGone                  499  client_gone        nobody is left to answer; only seen in logs and metrics
@@ -78,6 +79,14 @@ class NotReady(ServiceError):
 
     status = 503
     error_type = "not_ready"
+
+
+class StoreUnavailable(ServiceError):
+    """The store could not do what was asked, or not in time. Whatever it was, asking again is right."""
+
+    status = 503
+    error_type = "store_unavailable"
+    retry_after_s = 1
 
 
 class DeadlineExceeded(ServiceError):

@@ -55,7 +55,7 @@ class Seen:
         self._here: TTLCache[str, None] = TTLCache(REMEMBERED, window_s, timer=clock)
 
     async def new(self, request_ids: Sequence[str]) -> set[str]:
-        """Those that were not reported before; they are from now on. If the store fails, as far as this process knows."""
+        """Those that were not reported before; they are from now on. If the store fails: as this process knows."""
         fresh = [one for one in dict.fromkeys(request_ids) if one not in self._here]
         for one in fresh:
             self._here[one] = None

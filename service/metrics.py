@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from prometheus_client import CollectorRegistry, Counter, Histogram
 
 from service.bundle_metrics import BundleMetrics
+from service.event_metrics import EventMetrics
+from service.feedback_metrics import FeedbackMetrics
 from service.process_metrics import ProcessMetrics
 
 PHASES = ("parse", "store", "encode", "queue", "compute", "render", "total")
@@ -51,6 +53,8 @@ class Metrics:
             "ctr_unknown_users", "Scored requests of users never seen in training.", registry=registry
         )
         self._store_errors = Counter("ctr_store_errors", "Reads that the store did not answer.", registry=registry)
+        self.events = EventMetrics(registry)
+        self.feedback = FeedbackMetrics(registry)
         self.process = ProcessMetrics(registry)
         self.bundles = BundleMetrics(registry, shared=self.shown is not registry)
 

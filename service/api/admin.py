@@ -5,7 +5,6 @@ exist where a key is set, and every one of them asks for it.
 """
 
 import asyncio
-import hmac
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -21,13 +20,14 @@ from model.bundle.manifest import MANIFEST
 from model.bundle.pointers import CANARY, PREVIOUS, STABLE, read_pointer, remove_pointer, roll_back, write_pointer
 from service.api.answers import json_answer
 from service.api.body import read_body
-from service.api.exchange import exchange_of, header
+from service.api.exchange import exchange_of
+from service.api.key import check_key
 from service.api.openapi import PROMOTE_REQUEST, refusals
 from service.api.parse import read_model
 from service.api.routes import DirectRoute
 from service.api.schemas import Promotion
 from service.config import Settings
-from service.errors import Conflict, Forbidden, Unauthorized
+from service.errors import Conflict
 from service.low_priority import in_low_priority
 from service.serving import Served
 from service.source import BundleSource, is_url
@@ -51,7 +51,7 @@ class Admin:
 
     async def bundles(self, request: Request) -> Response:
         """The versions that are there, where the pointers lead, what this process serves and what it refused last."""
-        self._check_key(request)
+        check_key(request.scope, self._key)
         versions, pointers = await self._do(partial(_overview, self._watch.source))
         settings, lineup, refusal = self._settings, self._watch.serving.lineup, self._watch.last_refusal
         body = {
@@ -67,7 +67,7 @@ class Admin:
 
     async def promote(self, request: Request) -> Response:
         """Point `stable` or `canary` at a version whose checksums hold. Every process loads it at its next look."""
-        self._check_key(request)
+        check_key(request.scope, self._key)
         raw = await read_body(request.scope, request.receive, limit=_MAX_BODY_BYTES, timeout_s=_BODY_TIMEOUT_S)
         asked = read_model(Promotion, raw)
         root = self._root()
@@ -79,23 +79,15 @@ class Admin:
 
         A canary that points to the version taken back ends with it.
         """
-        self._check_key(request)
+        check_key(request.scope, self._key)
         return self._moved(request, STABLE, await self._do(partial(_roll_back, self._root())))
 
     async def end_canary(self, request: Request) -> Response:
         """Take the pointer `canary` away: all users get the stable bundle."""
-        self._check_key(request)
+        check_key(request.scope, self._key)
         if not await self._do(partial(remove_pointer, self._root(), CANARY)):
             raise Conflict("there is no canary")
         return self._moved(request, CANARY, None)
-
-    def _check_key(self, request: Request) -> None:
-        given = header(request.scope, b"authorization")
-        if given is None:
-            raise Unauthorized("the header Authorization is missing, allowed: Bearer and the admin key")
-        scheme, _, key = given.partition(" ")
-        if not hmac.compare_digest(key.strip().encode(), self._key) or scheme.lower() != "bearer":
-            raise Forbidden("this is not the admin key")
 
     def _root(self) -> Path:
         root = self._watch.source.root

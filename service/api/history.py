@@ -15,6 +15,7 @@ from service.api.routes import DirectRoute
 from service.config import Settings
 from service.errors import InvalidRequest, StoreUnavailable
 from service.events import is_name, shown
+from service.feature_log import FeatureLog
 from service.serving import Serving
 from service.stores.base import BehaviorStore, StoreError
 
@@ -24,19 +25,21 @@ HISTORY_PATH = "/users/{user_id}/history"
 class Histories:
     """The endpoints."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  # whatever may know something of a user
         self,
         store: BehaviorStore,
         settings: Settings,
         *,
         key: bytes,
         serving: Serving,
+        feature_log: FeatureLog,
         log: FilteringBoundLogger,
     ) -> None:
         self._store = store
         self._settings = settings
         self._key = key
         self._serving = serving
+        self._feature_log = feature_log
         self._log = log
 
     async def read(self, request: Request) -> Response:
@@ -58,8 +61,13 @@ class Histories:
             behaviors = await self._store.erase(user_id, timeout_s=self._timeout_s)
         except StoreError as error:
             raise StoreUnavailable("the store did not erase the history: ask again") from error
+        try:
+            lines = await self._feature_log.forget(user_id)
+        except OSError as error:
+            raise StoreUnavailable("the feature log could not be changed: ask again") from error
         erased = {
             "behaviors": behaviors,
+            "feature_log_lines": lines,
             "cached_states": sum(served.scorer.states.clear() for served in self._serving.lineup),
         }
         request_id = exchange_of(request.scope).request_id

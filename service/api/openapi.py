@@ -3,7 +3,16 @@
 from typing import Any
 
 from service.api.body import DEADLINE_HEADER
-from service.api.schemas import Promotion, Refusal, ScoreAnswer, ScoreBody
+from service.api.schemas import (
+    EventsAnswer,
+    EventsBody,
+    FeedbackAnswer,
+    FeedbackBody,
+    Promotion,
+    Refusal,
+    ScoreAnswer,
+    ScoreBody,
+)
 
 Responses = dict[int | str, dict[str, Any]]  # FastAPI's own type
 
@@ -16,6 +25,17 @@ def refusals(*statuses: int) -> Responses:
 SCORE_RESPONSES = {200: {"model": ScoreAnswer}, **refusals(413, 422, 429, 500, 503, 504)}
 PROMOTE_REQUEST: dict[str, Any] = {  # an OpenAPI fragment
     "requestBody": {"required": True, "content": {"application/json": {"schema": Promotion.model_json_schema()}}}
+}
+EVENTS_RESPONSES = {202: {"model": EventsAnswer}, **refusals(409, 413, 422, 503, 504)}
+EVENTS_REQUEST: dict[str, Any] = {  # an OpenAPI fragment
+    "requestBody": {"required": True, "content": {"application/json": {"schema": EventsBody.model_json_schema()}}}
+}
+_USER: dict[str, Any] = {"name": "user_id", "in": "path", "required": True, "schema": {"type": "string"}}
+_LIMIT: dict[str, Any] = {"name": "limit", "in": "query", "schema": {"type": "integer", "minimum": 1}}
+HISTORY_PARAMETERS: dict[str, list[dict[str, Any]]] = {"GET": [_USER, _LIMIT], "DELETE": [_USER]}
+FEEDBACK_RESPONSES = {202: {"model": FeedbackAnswer}, **refusals(413, 422, 504)}
+FEEDBACK_REQUEST: dict[str, Any] = {  # an OpenAPI fragment
+    "requestBody": {"required": True, "content": {"application/json": {"schema": FeedbackBody.model_json_schema()}}}
 }
 SCORE_REQUEST: dict[str, Any] = {  # an OpenAPI fragment
     "requestBody": {"required": True, "content": {"application/json": {"schema": ScoreBody.model_json_schema()}}},

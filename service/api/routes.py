@@ -16,6 +16,7 @@ from service.api.parse import Parsed, read_envelope
 from service.api.render import render_rows, render_scored
 from service.api.rows import CompiledRows
 from service.config import Settings
+from service.feature_log import FeatureLog
 from service.metrics import Metrics
 from service.scoring.engine import Clock
 from service.scoring.scorer import Scored
@@ -52,6 +53,7 @@ class Routes:
         vitals: Vitals,
         shadow: Shadow,
         compiled: CompiledRows | None,
+        feature_log: FeatureLog,
     ) -> None:
         self._serving = serving
         self._settings = settings
@@ -60,6 +62,7 @@ class Routes:
         self._vitals = vitals
         self._shadow = shadow
         self._compiled = compiled
+        self._feature_log = feature_log
 
     async def score(self, request: Request) -> Response:
         """Predicted click probability of every candidate for one user, and its rank."""
@@ -82,11 +85,15 @@ class Routes:
         self._note(exchange, scored)
         self._metrics.bundles.scored(served.role)
         answer = self._render(exchange, parsed, scored)
-        if self._shadow.wants(exchange.request_id):
+        shadowed, logged = self._shadow.wants(exchange.request_id), self._feature_log.wants(exchange.request_id)
+        if shadowed or logged:
             done = Answered(
                 request_id=exchange.request_id, body=body, request=parsed.request, scored=scored, served=served
             )
-            answer.background = BackgroundTask(self._shadow.begin, done)  # once the answer was sent
+            if logged:
+                self._feature_log.scored(done)
+            if shadowed:
+                answer.background = BackgroundTask(self._shadow.begin, done)  # once the answer was sent
         return answer
 
     async def livez(self, _: Request) -> Response:

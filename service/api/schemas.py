@@ -8,6 +8,9 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SkipValidation, StringConstraints
 
+from model.bundle.records import ACTIONS
+from service.events import Reason
+
 Value = int | float | str | list[int] | list[str]
 Rows = list[dict[str, Value]]
 Columns = dict[str, list[Value]]
@@ -107,6 +110,92 @@ class Promotion(BaseModel):
         description="a version below the folder of bundles"
     )
     pointer: Literal["stable", "canary"] = Field("stable", description="stable or canary")
+
+
+class EventBody(BaseModel):
+    """One event; only its description is used, `service/events.py` reads it."""
+
+    user_id: UserId
+    item_id: int = Field(ge=0, lt=2**63)
+    category: int | None = Field(None, ge=0, lt=2**63, description="None: the bundle's catalogue has it.")
+    action: str = Field(ACTIONS[0], json_schema_extra={"enum": list(ACTIONS)})
+    time: int | str = Field(description="Milliseconds since the epoch, or ISO 8601 with an offset.")
+    event_id: UserId = Field(description="The event sent again has the same id, and counts once.")
+
+
+class EventsBody(BaseModel):
+    """The body of POST /events: this, or one event by itself."""
+
+    events: list[EventBody]
+
+
+class RejectedEvent(BaseModel):
+    """An event that breaks a rule."""
+
+    index: int
+    reason: Reason
+    error: str
+
+
+class EventsAnswer(BaseModel):
+    """The answer of POST /events; only its description is used."""
+
+    request_id: str
+    accepted: int = Field(description="Events that the store has now.")
+    duplicates: int = Field(description="Events that were in the request already.")
+    rejected: list[RejectedEvent]
+
+
+class ImpressionBody(BaseModel):
+    """A candidate that was shown."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    item_id: Annotated[int, Field(ge=0, lt=2**63)] = Field(description="an integer from 0 to 2^63 - 1")
+    pctr: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] = Field(description="a number from 0 to 1")
+    clicked: bool = Field(description="true or false")
+
+
+class FeedbackBody(BaseModel):
+    """What became of one scored request: the body of POST /feedback, or one of its list `feedback`."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        strict=True,
+        json_schema_extra={
+            "example": {
+                "request_id": "6f1f8a1e7a4b4d0c9d0d8c8d7f6e5a4b",
+                "bundle_version": "20250101-din",
+                "impressions": [{"item_id": 1193, "pctr": 0.31, "clicked": True}],
+            }
+        },
+    )
+
+    request_id: Annotated[str, StringConstraints(pattern=r"^[\x21-\x7e]{1,128}$")] = Field(
+        description="a string of 1 to 128 printable ASCII characters without spaces"
+    )
+    bundle_version: Annotated[str, StringConstraints(min_length=1, max_length=128)] = Field(
+        description="a string of 1 to 128 characters"
+    )
+    impressions: SkipValidation[list[ImpressionBody]] = Field(description="a list of at least one object")
+
+
+class RejectedFeedback(BaseModel):
+    """What was not taken: of the request at `index` all, or one impression."""
+
+    index: int
+    impression: int | None
+    error: str
+
+
+class FeedbackAnswer(BaseModel):
+    """The answer of POST /feedback; only its description is used."""
+
+    request_id: str
+    accepted: int = Field(description="Requests that were counted.")
+    impressions: int = Field(description="Impressions of them.")
+    duplicates: int = Field(description="Requests that were reported before.")
+    rejected: list[RejectedFeedback]
 
 
 class Refusal(BaseModel):

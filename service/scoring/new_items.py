@@ -50,10 +50,10 @@ class NewItemEncoder:
 
         A value that does not fit its feature leaves that item as unknown as it was.
         """
-        wanted = self._features - candidates.keys()
+        wanted = self._features.difference(candidates)
         groups: dict[frozenset[str], list[tuple[int, Features]]] = {}
         for row, item in enumerate(np.asarray(candidates[self._key]).tolist()):
-            if (features := found.get(item)) is not None and (names := wanted & features.keys()):
+            if (features := found.get(item)) is not None and (names := wanted.intersection(features)):
                 groups.setdefault(names, []).append((row, features))
         for names, rows in groups.items():
             if not self._filled(encoded, names, rows):

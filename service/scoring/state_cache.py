@@ -40,6 +40,12 @@ class StateCache:
         if state is not None and 0 < _size(state) <= self._states.maxsize:
             self._states[key] = state if isinstance(state, DeviceState) else _copied(state)
 
+    def clear(self) -> int:
+        """Drop all states; says how many. A state does not tell whose it is, so one user's cannot be found."""
+        count = len(self._states)
+        self._states.clear()
+        return count
+
 
 def _copied(state: Tensors) -> Tensors:
     """The same values in memory of their own: a view keeps the whole block of a runtime's allocator alive."""

@@ -16,7 +16,7 @@ from service.feedback_metrics import ItemOutcome
 from service.scoring.engine import Clock
 from service.scoring.new_items import Features, NewItems
 from service.stores.base import StoreError
-from service.stores.marks import Asks, Request
+from service.stores.servers import Request, Servers
 
 Count = Callable[[ItemOutcome, int], None]
 
@@ -72,7 +72,7 @@ class CachedItems:
 class RedisItems:
     """An ItemReader, and what fills the store that it reads."""
 
-    def __init__(self, servers: Asks, *, prefix: str) -> None:
+    def __init__(self, servers: Servers, *, prefix: str) -> None:
         """Keys are `prefix` and the item id."""
         self._servers = servers
         self._prefix = prefix

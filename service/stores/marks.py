@@ -1,29 +1,18 @@
 """Keys that are remembered for a while, by all processes and replicas that share a Redis."""
 
 from collections.abc import Callable, Sequence
-from typing import Any, Literal, Protocol
 from uuid import uuid4
 
+from service.stores.servers import Request, Servers
+
 MARK_PREFIX = "ctr:f:"  # request ids of POST /feedback
-
-Request = tuple[bytes, Sequence[tuple[bytes | str | int, ...]]]  # a key, and commands that touch no other
-
-
-class Asks(Protocol):
-    """Servers that answer commands (`Any`: as each command has it)."""
-
-    async def ask(
-        self, requests: Sequence[Request], *, timeout_s: float, purpose: Literal["read", "write"]
-    ) -> list[list[Any]]:
-        """The replies to each request's commands. Raises StoreError."""
-        ...
 
 
 class RedisMarks:
     """Marks in Redis, each a key with a time to live."""
 
     def __init__(
-        self, servers: Asks, *, prefix: str = MARK_PREFIX, token: Callable[[], str] = lambda: uuid4().hex
+        self, servers: Servers, *, prefix: str = MARK_PREFIX, token: Callable[[], str] = lambda: uuid4().hex
     ) -> None:
         """`token` gives a text that no other call has."""
         self._servers = servers
