@@ -13,6 +13,7 @@ from model.pipeline import prepare, run_training
 from model.publish import publish
 from model.run_folder import TrainedRun, load_run, save_run
 from service.embedded import EmbeddedRedis
+from tests.integration.redis_topologies import RedisCluster, SentinelSetUp
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "synthetic.toml"
 
@@ -36,6 +37,34 @@ def redis_url(redis_server: EmbeddedRedis) -> str:
     with Redis.from_url(redis_server.url) as client:
         client.flushall()
     return redis_server.url
+
+
+@pytest.fixture(scope="session")
+def cluster_server() -> Iterator[RedisCluster]:
+    """Three masters with a replica each, for the whole run."""
+    with RedisCluster() as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def cluster_url(cluster_server: RedisCluster) -> str:
+    """The URL of that cluster, empty."""
+    cluster_server.flush()
+    return cluster_server.url
+
+
+@pytest.fixture(scope="session")
+def sentinel_server() -> Iterator[SentinelSetUp]:
+    """A master with two replicas and three Sentinels, for the whole run."""
+    with SentinelSetUp() as set_up:
+        yield set_up
+
+
+@pytest.fixture
+def sentinel_url(sentinel_server: SentinelSetUp) -> str:
+    """The URL of those Sentinels, their master empty."""
+    sentinel_server.flush()
+    return sentinel_server.url
 
 
 @pytest.fixture

@@ -61,10 +61,17 @@ class Address:
 
 def read_address(url: str, tls: Tls) -> Address:
     """Read a URL. Raises ValueError without repeating it, since it may hold a password."""
+    arguments = tls.arguments()
     try:
-        return _read(url, tls.arguments())
-    except (TypeError, KeyError, AttributeError):
-        raise ValueError(_ALLOWED) from None
+        return _read(url, arguments)
+    except _Wrong:
+        raise
+    except ValueError:  # of the standard library or redis-py, whose texts may quote the URL
+        raise _Wrong(_ALLOWED) from None
+
+
+class _Wrong(ValueError):
+    """A text of ours: safe to show."""
 
 
 _ALLOWED = f"not a Redis URL, allowed: {', '.join(SCHEMES[:-1])} and {SCHEMES[-1]}"
@@ -73,9 +80,9 @@ _ALLOWED = f"not a Redis URL, allowed: {', '.join(SCHEMES[:-1])} and {SCHEMES[-1
 def _read(url: str, tls: Mapping[str, str]) -> Address:
     scheme, _, kind = url.partition("://")[0].partition("+")
     if not url.startswith(SCHEMES):
-        raise ValueError(_ALLOWED)
+        raise _Wrong(_ALLOWED)
     if tls and scheme != "rediss":
-        raise ValueError("certificates are given, but this kind of URL has no TLS: rediss has")
+        raise _Wrong("certificates are given, but this kind of URL has no TLS: rediss has")
     if not kind:
         return Address(kind="single", connection=_arguments(url, tls))
     parts = urlsplit(url)
@@ -83,7 +90,7 @@ def _read(url: str, tls: Mapping[str, str]) -> Address:
     places = tuple(_place(host, _PORTS[kind]) for host in hosts.split(","))
     service, _, database = parts.path.strip("/").partition("/") if kind == "sentinel" else ("", "", parts.path[1:])
     if (kind == "sentinel") != bool(service) or (kind == "cluster" and database not in ("", "0")):
-        raise ValueError("after the hosts, Sentinel needs /service and perhaps /db, and a cluster has database 0 only")
+        raise _Wrong("after the hosts, Sentinel needs /service and perhaps /db, and a cluster has database 0 only")
     query = dict(parse_qsl(parts.query, strict_parsing=bool(parts.query)))
     theirs = {name.removeprefix("sentinel_"): query.pop(name) for name in _OF_SENTINELS if name in query}
     plain = f"{scheme}://{login}{at}host/{database}?{urlencode(query)}"
@@ -96,15 +103,12 @@ def _read(url: str, tls: Mapping[str, str]) -> Address:
 def _place(host: str, port: int) -> Place:
     parts = urlsplit(f"//{host}")
     if not parts.hostname:
-        raise ValueError(_ALLOWED)
+        raise _Wrong(_ALLOWED)
     return parts.hostname, parts.port or port
 
 
 def _arguments(url: str, tls: Mapping[str, str]) -> dict[str, Any]:
-    try:
-        found: dict[str, Any] = dict(parse_url(url))
-    except ValueError:
-        raise ValueError(_ALLOWED) from None
+    found: dict[str, Any] = dict(parse_url(url))
     if found.get("connection_class") is SSLConnection:
         found.update(tls)
     return found

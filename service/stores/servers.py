@@ -146,7 +146,8 @@ class Servers:
             return [error] * len(requests)
         outcomes = _split(replies, [len(own) for _, own in requests])
         if replicas and not (isinstance(replies[-1], int) and replies[-1] >= replicas):
-            outcomes = [_NOT_REPLICATED if isinstance(outcome, list) else outcome for outcome in outcomes]
+            short = replies[-1] if isinstance(replies[-1], ResponseError) else _NOT_REPLICATED
+            outcomes = [short if isinstance(outcome, list) else outcome for outcome in outcomes]
         for i, outcome in enumerate(outcomes):
             if isinstance(outcome, AskError):  # the slot is on its way, and this key has arrived there
                 outcomes[i] = await self._ask_there(outcome, requests[i], timeout_s=timeout_s)

@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import Self
 
 from redis import Redis
-from redis.exceptions import RedisError
+from redis.exceptions import ReadOnlyError, RedisError
 
 from service.embedded import find_server_binary
 
@@ -56,6 +56,8 @@ class Server:
 class _Servers:
     """Servers that end with the `with` block."""
 
+    servers: dict[int, Server]  # by port, those that hold data
+
     def __init__(self) -> None:
         self._stack = ExitStack()
         self._root = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="ctr-redis-")))
@@ -67,6 +69,12 @@ class _Servers:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._stack.close()
+
+    def flush(self) -> None:
+        """Forget everything, on every master."""
+        for server in self.servers.values():
+            with suppress(ReadOnlyError), server.client() as client:
+                client.flushall()
 
     def _folder(self, port: int) -> Path:
         folder = self._root / str(port)
@@ -123,17 +131,17 @@ class RedisCluster(_Servers):
 
 
 class SentinelSetUp(_Servers):
-    """A master, one replica, three Sentinels of which two must agree."""
+    """A master, two replicas, three Sentinels of which two must agree."""
 
     SERVICE = "histories"
 
     def __init__(self) -> None:
         super().__init__()
-        master, replica, *sentinels = free_ports(5, below=65_536)
+        master, *others = free_ports(6, below=65_536)
         follow = ("--replicaof", "127.0.0.1", str(master))
         self.servers = {master: self._data_server(port=master)}
-        self.servers[replica] = self._data_server(*follow, port=replica)
-        self.sentinels = {port: self._sentinel(port, master) for port in sentinels}
+        self.servers |= {port: self._data_server(*follow, port=port) for port in others[:2]}
+        self.sentinels = {port: self._sentinel(port, master) for port in others[2:]}
         wait_until(self._is_whole)
 
     @property
@@ -141,8 +149,8 @@ class SentinelSetUp(_Servers):
         """As an operator would write it."""
         return f"redis+sentinel://{','.join(f'127.0.0.1:{port}' for port in self.sentinels)}/{self.SERVICE}/0"
 
-    def master(self) -> Server:
-        """The server that the Sentinels call master now."""
+    def master_of(self, key: str) -> Server:  # noqa: ARG002, RUF100  # as in a cluster
+        """The server that the Sentinels call master now, of every key."""
         with next(iter(self.sentinels.values())).client() as client:
             return self.servers[client.sentinel_get_master_addr_by_name(self.SERVICE)[1]]
 
@@ -163,9 +171,9 @@ class SentinelSetUp(_Servers):
         for sentinel in self.sentinels.values():
             with sentinel.client() as client:
                 state = client.sentinel_master(self.SERVICE)
-                if (state["num-slaves"], state["num-other-sentinels"]) != (1, 2):
+                if (state["num-slaves"], state["num-other-sentinels"]) != (2, 2):
                     return False
-                if client.sentinel_slaves(self.SERVICE)[0]["master-link-status"] != "ok":
+                if any(one["master-link-status"] != "ok" for one in client.sentinel_slaves(self.SERVICE)):
                     return False
         return True
 

@@ -1,4 +1,4 @@
-"""What every BehaviorStore promises, checked on both: the one in Redis and the one in memory."""
+"""What every BehaviorStore promises, checked on all: in memory, on one Redis, behind Sentinels, in a Cluster."""
 
 from collections.abc import AsyncIterator
 from itertools import count
@@ -18,13 +18,13 @@ KEEP = 5
 FRESH_USER = count(1_000)
 
 
-@pytest.fixture(params=["memory", "redis"])
+@pytest.fixture(params=["memory", "redis", "sentinel", "cluster"])
 async def store(request: pytest.FixtureRequest) -> AsyncIterator[BehaviorStore]:
     opened: BehaviorStore
     if request.param == "memory":
         opened = MemoryStore(history_keep=KEEP)
     else:
-        opened = RedisStore.from_url(request.getfixturevalue("redis_url"), history_keep=KEEP, ttl_s=60)
+        opened = RedisStore.from_url(request.getfixturevalue(f"{request.param}_url"), history_keep=KEEP, ttl_s=60)
     yield opened
     await opened.close()
 
