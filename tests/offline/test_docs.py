@@ -20,6 +20,7 @@ from model.train_config import TrainConfig
 from service import errors
 from service.app import create_app
 from service.config import PREFIX, Settings
+from service.event_metrics import ConsumerMetrics
 from service.metrics import Metrics
 
 ROOT = Path(__file__).parents[2]
@@ -141,7 +142,10 @@ def test_every_metric_has_its_row():
     """Each metric is in the table by the name that Prometheus sees, and no other."""
     registry = CollectorRegistry()
     Metrics(registry, slo_s=0.03, routes=())
-    names = {f.name + ("_total" if f.type == "counter" else "") for f in registry.collect()}
+    consumer = CollectorRegistry()
+    ConsumerMetrics(consumer)
+    families = [*registry.collect(), *consumer.collect()]
+    names = {f.name + ("_total" if f.type == "counter" else "") for f in families}
     assert {n for n in rows(page("operations.md")) if n.startswith("ctr_")} == names
 
 
