@@ -15,6 +15,8 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,7 +30,7 @@ STREAM, GROUP = "ctr:events", "ctr"
 NAMES = ("first", "second")  # a life takes one of them, so that entries are claimed as well as found again
 LONGEST_LIFE_S = 0.4  # after it began to consume
 EARLY = 0.1  # share of kills while the process starts
-DONE_S = 300.0
+DONE_S = 900.0
 XADDS = 50  # per write of the producer
 SETTINGS = {"EVENTS_BATCH": 100, "EVENTS_PAUSE_MS": 50, "EVENTS_CLAIM_S": 1, "HISTORY_TTL_S": 10**6}
 
@@ -108,40 +110,41 @@ def _lives(url: str, flow: Flow, client: "Redis[bytes]", *, kills: int, goal: li
     told = Kills()
     for life in range(kills):
         goal[0] = flow.events * (life + 1) // (kills + 1)
-        process = _consumer(url, flow, NAMES[rng.randrange(2)])
         early = rng.random() < EARLY
-        if early:
-            time.sleep(rng.uniform(0, 0.3))
-        else:
-            _until_it_consumes(process)
+        with _consumer(url, flow, NAMES[rng.randrange(2)]) as process:
+            if not early:
+                _until_it_consumes(process)
             time.sleep(rng.uniform(0, LONGEST_LIFE_S))
-        process.kill()
-        process.communicate()
         told.killed += 1
         told.starting += early
         left = _pending(client)
         told.with_entries += left > 0
         told.left_entries += left
     goal[0] = flow.events
-    process = _consumer(url, flow, NAMES[0])
-    _until_all_is_done(client, flow, process)
-    process.terminate()
-    process.communicate(timeout=30)
-    return told, process.returncode
+    with _consumer(url, flow, NAMES[0]) as process:
+        _until_all_is_done(client, flow, process)
+        process.terminate()
+        return told, process.wait(timeout=30)
 
 
-def _consumer(url: str, flow: Flow, name: str) -> "subprocess.Popen[bytes]":
+@contextmanager
+def _consumer(url: str, flow: Flow, name: str) -> "Iterator[subprocess.Popen[bytes]]":
+    """The real command, killed at the end of the block if it still runs."""
     inherited = {key: value for key, value in os.environ.items() if not key.startswith("CTR_")}
     own = {"STORE": url, "HISTORY_KEEP": flow.keep, "EVENTS_CONSUMER": name, **SETTINGS}
     environ = {**inherited, **{f"CTR_{key}": str(value) for key, value in own.items()}}
     command = [Path(sys.executable).with_name("ctr-service"), "consume-events"]
-    return subprocess.Popen(command, env=environ, stdout=subprocess.PIPE)
+    with subprocess.Popen(command, env=environ, stdout=subprocess.PIPE) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
 def _until_it_consumes(process: "subprocess.Popen[bytes]") -> None:
     assert process.stdout is not None
-    if b"consuming" not in process.stdout.readline():
-        raise RuntimeError(f"the consumer did not start, exit code {process.poll()}")
+    if b"consuming" not in (line := process.stdout.readline()):
+        raise RuntimeError(f"the consumer did not start: {line!r}, exit code {process.poll()}")
 
 
 def _until_all_is_done(client: "Redis[bytes]", flow: Flow, process: "subprocess.Popen[bytes]") -> None:

@@ -21,7 +21,8 @@ from redis import Redis
 
 from benchmarks.raw_redis import RawRedis, packed_writes
 from service.embedded import EmbeddedRedis
-from service.history_loader import load_history, read_histories
+from service.history_file import read_histories
+from service.history_loader import load_history
 from service.stores.redis import RedisStore
 
 START_S = 1_760_000_000

@@ -6,7 +6,8 @@ from types import TracebackType
 from typing import Self
 
 from model.bundle.records import to_members
-from service.history_loader import BEHAVIORS_PER_WRITE, History
+from service.history_file import History
+from service.history_loader import BEHAVIORS_PER_WRITE
 
 
 class RawRedis:

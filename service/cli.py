@@ -1,4 +1,4 @@
-"""`ctr-service`: serve a bundle, load histories into the store, or show it all in one go."""
+"""`ctr-service`: serve a bundle, fill the store with behaviors, or show it all in one go."""
 
 import asyncio
 import os
@@ -15,7 +15,7 @@ from service.config import Settings, SettingsError, read_settings
 from service.logs import DescriptorSink, json_log
 from service.port import hold_port
 from service.process import Place
-from service.stores.base import StoreError
+from service.stores.base import StoreError, StoreMisconfigured
 
 CONFIG_ERROR, STORE_ERROR, PORT_ERROR = 2, 1, 3  # exit codes
 
@@ -64,6 +64,54 @@ def load_history(
 
 
 @cli.command()
+def load_items(
+    file: Annotated[Path, typer.Argument(help="Parquet, CSV or JSON lines (.jsonl), one row per item.")],
+    *,
+    store: StoreFlag = None,
+    key: Annotated[str, typer.Option(help="Column of the item id; the others are features.")] = "item_id",
+    ttl_s: Annotated[int, typer.Option(min=0, help="Seconds until Redis forgets an item; 0: never.")] = 0,
+) -> None:
+    """Put features of items that are newer than the bundle into Redis. Repeating it changes nothing."""
+    settings = _settings(store=store)
+    if settings.store.startswith("memory://"):
+        _stop("CTR_STORE: memory:// would end with this command; name a Redis")
+    try:
+        count = asyncio.run(_load_items(file, settings, key=key, ttl_s=ttl_s))
+    except ConfigError as error:
+        _stop(str(error))
+    except StoreError as error:
+        _stop(str(error), code=STORE_ERROR)
+    print(f"{count} items")
+
+
+@cli.command()
+def consume_events(
+    *,
+    store: StoreFlag = None,
+    stream: Annotated[str | None, typer.Option(help="Redis Stream to read; CTR_EVENTS_STREAM.")] = None,
+    consumer: Annotated[str | None, typer.Option(help="This consumer's name; CTR_EVENTS_CONSUMER.")] = None,
+) -> None:
+    """Write the events of a Redis Stream to the store until SIGTERM, at least once each."""
+    settings = _settings(store=store, events_stream=stream, events_consumer=consumer)
+    if settings.store.startswith("memory://"):
+        _stop("CTR_STORE: memory:// has no streams; name a Redis")
+    log = json_log(settings.log_level, sink=DescriptorSink(sys.stdout.fileno()))
+    from service.consume import consume_events as consume  # noqa: PLC0415  # `serve` need not wait for it
+    from service.stores.choice import check_store  # noqa: PLC0415  # the same
+
+    async def run() -> None:
+        await check_store(settings)
+        await consume(settings, log=log)
+
+    try:
+        asyncio.run(run())
+    except (StoreMisconfigured, ValueError) as error:
+        _stop(f"CTR_STORE: {error}")
+    except OSError as error:
+        _stop(f"CTR_HOST, CTR_CONSUMER_PORT: {error}", code=PORT_ERROR)
+
+
+@cli.command()
 def demo(
     *, once: Annotated[bool, typer.Option("--once", help="End after the table instead of serving on.")] = False
 ) -> None:
@@ -107,17 +155,42 @@ def _supervise(settings: Settings) -> int:
         return Supervisor(settings, _serve, port=port, log=log, restarts=Restarts()).run()
 
 
-async def _load_history(file: Path, settings: Settings, *, time_unit: Literal["s", "ms"], renamed: list[str]) -> None:
-    from service import history_loader  # noqa: PLC0415  # polars, which `serve` need not wait for
+async def _load_items(file: Path, settings: Settings, *, key: str, ttl_s: int) -> int:
+    from service import item_loader  # noqa: PLC0415  # polars, which `serve` need not wait for
+    from service.stores.choice import choose_store  # noqa: PLC0415  # the same
+    from service.stores.items import RedisItems  # noqa: PLC0415  # the same
+    from service.stores.redis import RedisStore  # noqa: PLC0415  # the same
 
-    roles = vars(history_loader.DEFAULT_COLUMNS)
+    store = choose_store(settings)
+    assert isinstance(store, RedisStore)  # memory:// was refused
+    items = RedisItems(store.servers, prefix=settings.item_key_prefix)
+    try:
+        with Progress(*Progress.get_default_columns(), console=Console(stderr=True)) as progress:
+            bar = progress.add_task("items", total=None)
+            return await item_loader.load_items(
+                file,
+                items,
+                key=key,
+                ttl_s=ttl_s,
+                on_progress=lambda done, total: progress.update(bar, completed=done, total=total),
+            )
+    finally:
+        await store.close()
+
+
+async def _load_history(file: Path, settings: Settings, *, time_unit: Literal["s", "ms"], renamed: list[str]) -> None:
+    from service import history_file, history_loader  # noqa: PLC0415  # polars, which `serve` need not wait for
+
+    roles = vars(history_file.DEFAULT_COLUMNS)
     names = dict(pair.split("=", 1) for pair in renamed if "=" in pair)
     if len(names) != len(renamed) or not names.keys() <= roles.keys():
         allowed = f"ROLE=NAME, each once, with a role of {', '.join(roles)}"
         raise ConfigError(file="command line", key="--column", found=", ".join(renamed), allowed=allowed)
-    from service.app import make_store  # noqa: PLC0415  # the same
+    from service.stores.choice import choose_store  # noqa: PLC0415  # the same
+    from service.stores.load_mark import RedisLoadMarks  # noqa: PLC0415  # the same
+    from service.stores.redis import RedisStore  # noqa: PLC0415  # the same
 
-    store = make_store(settings)
+    store = choose_store(settings)
     columns = [*Progress.get_default_columns(), TimeElapsedColumn()]
     try:
         with Progress(*columns, console=Console(stderr=True)) as progress:
@@ -126,12 +199,14 @@ async def _load_history(file: Path, settings: Settings, *, time_unit: Literal["s
                 file,
                 store,
                 time_unit=time_unit,
-                columns=history_loader.BehaviorColumns(**names),
+                columns=history_file.BehaviorColumns(**names),
                 on_progress=lambda done, total: progress.update(bar, completed=done, total=total),
+                marks=RedisLoadMarks(store.servers, of=settings.key_prefix) if isinstance(store, RedisStore) else None,
             )
     finally:
         await store.close()
-    print(f"{counts.behaviors} behaviors of {counts.users} users in {counts.seconds:.1f} s")
+    before = f", after {counts.skipped} that were loaded before" if counts.skipped else ""
+    print(f"{counts.behaviors} behaviors of {counts.users} users in {counts.seconds:.1f} s{before}")
 
 
 def _settings(**flags: object) -> Settings:

@@ -1,41 +1,34 @@
 """Past behaviors from a Parquet or CSV file into a store.
 
-file --slices of rows--> checked columns --sort by user--> histories --a few thousand behaviors a write--> store
+histories of a file --some behaviors a write--> store
+                |
+                after each slice, the rows so far: a load that was cut off goes on there, and writes at most one slice
+                again
 """
 
+import asyncio
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import aclosing
 from dataclasses import dataclass
+from hashlib import blake2b
 from pathlib import Path
-from typing import Literal
+from typing import Protocol
 
-import polars as pl
-
-from model.bundle.errors import ConfigError
-from model.bundle.records import Behaviors, event_key, make_behaviors
+from service.history_file import (
+    BATCH_ROWS,
+    DEFAULT_COLUMNS,
+    BehaviorColumns,
+    History,
+    TimeUnit,
+    count_rows,
+    read_histories,
+    wanted_columns,
+)
 from service.stores.base import BehaviorStore, UserId
 
-TimeUnit = Literal["s", "ms"]
-History = tuple[UserId, Behaviors]
-
-MS_PER = {"s": 1000, "ms": 1}
-MAX_ID = 2**63 - 1
-MAX_TIME_MS = 253_402_300_799_999  # the end of year 9999; a log in ms that is read as seconds lies far beyond
-BATCH_ROWS = 500_000
 BEHAVIORS_PER_WRITE = 1000  # the fastest of 1000, 5000 and 20000 on loopback
 WRITE_TIMEOUT_S = 30.0
-
-
-@dataclass(frozen=True, kw_only=True)
-class BehaviorColumns:
-    """Names of a log's columns. Those of `event` and `action` may be missing from the file, the others not."""
-
-    user: str = "user_id"
-    item: str = "item_id"
-    category: str = "cate_id"
-    time: str = "timestamp"
-    event: str = "event_id"
-    action: str = "action"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,146 +38,102 @@ class LoadCounts:
     behaviors: int
     users: int
     seconds: float
+    skipped: int = 0  # rows that an earlier load of this file had written before it was cut off
 
 
-DEFAULT_COLUMNS = BehaviorColumns()
+class LoadMarks(Protocol):
+    """Where loads remember how far they came."""
+
+    async def get(self, load: str) -> int:
+        """Rows of this load that are written; 0 for one that was never begun."""
+        ...
+
+    async def put(self, load: str, rows: int) -> None:
+        """So many are written."""
+        ...
+
+    async def drop(self, load: str) -> None:
+        """All are written."""
+        ...
 
 
-async def load_history(
+async def load_history(  # noqa: PLR0913  # a log, how to read it, where it goes, and who hears of it
     path: Path,
     store: BehaviorStore,
     *,
     time_unit: TimeUnit,
     columns: BehaviorColumns = DEFAULT_COLUMNS,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
+    marks: LoadMarks | None = None,
+    batch_rows: int = BATCH_ROWS,
 ) -> LoadCounts:
     """Append every row of `path` to its user's history; `on_progress` hears (rows written, rows in the file).
 
-    Loading a file again changes nothing. Raises ConfigError for a file that cannot be read or holds a wrong value (rows
-    before it may be written by then), StoreError when the store fails. Reading blocks the event loop: a command's work.
+    Loading a file again changes nothing; with `marks`, a load that was cut off goes on at the `batch_rows` rows where
+    it was. Raises ConfigError for a file that cannot be read or holds a wrong value (rows before it may be written by
+    then), StoreError when the store fails.
     """
     started = time.perf_counter()
-    total, done, users = count_rows(path), 0, set[UserId]()
-    for histories in read_histories(path, time_unit=time_unit, columns=columns):
-        for write in _writes(histories):
-            await store.append_many(write, timeout_s=WRITE_TIMEOUT_S)
-            users.update(user for user, _ in write)
-            done += sum(len(behaviors) for _, behaviors in write)
-            on_progress(done, total)
-    return LoadCounts(behaviors=done, users=len(users), seconds=time.perf_counter() - started)
+    wanted_columns(path, columns)  # a wrong file is told before the store is asked
+    total, users = count_rows(path), set[UserId]()
+    load = _name(path, time_unit, columns, batch_rows)
+    done = skipped = await marks.get(load) if marks else 0
+
+    def wrote(rows: int) -> None:
+        nonlocal done
+        done += rows
+        on_progress(done, total)
+
+    batches = read_histories(path, time_unit=time_unit, columns=columns, batch_rows=batch_rows, first_row=skipped)
+    async with aclosing(_read_ahead(batches)) as ahead:
+        async for histories in ahead:
+            await _append(store, histories, wrote)
+            users.update(user for user, _ in histories)
+            if marks:
+                await marks.put(load, done)
+    if marks:
+        await marks.drop(load)
+    seconds = time.perf_counter() - started
+    return LoadCounts(behaviors=done - skipped, users=len(users), seconds=seconds, skipped=skipped)
 
 
-def count_rows(path: Path) -> int:
-    """Behaviors in the file. Raises ConfigError as `load_history` does."""
-    return int(_collect(path, _scan(path).select(pl.len())).item())
+def _name(path: Path, time_unit: TimeUnit, columns: BehaviorColumns, batch_rows: int) -> str:
+    """The same for the same load: a file that was changed, or is read in another way, is another load."""
+    found = path.stat()
+    told = (str(path.resolve()), found.st_size, found.st_mtime_ns, time_unit, batch_rows, *vars(columns).values())
+    return blake2b(repr(told).encode(), digest_size=16).hexdigest()
 
 
-def read_histories(
-    path: Path, *, time_unit: TimeUnit, columns: BehaviorColumns = DEFAULT_COLUMNS, batch_rows: int = BATCH_ROWS
-) -> Iterator[list[History]]:
-    """The file's behaviors by user, a list for each `batch_rows` rows, so that memory does not grow with the file.
-
-    A row without an event id gets its number among the user's rows of that time in its batch: that tells doubles apart
-    and, since a record begins with it, keeps equal times in the order of the log.
-    Raises ConfigError naming file, column, row (from 1), what was found and what is allowed.
-    """
-    scan = _scan(path)
-    present = _collect(path, scan.head(0)).columns
-    for name in (columns.user, columns.item, columns.category, columns.time):
-        if name not in present:
-            raise ConfigError(file=str(path), key="columns", found=present, allowed=f"columns with {name!r} among them")
-    wanted = [name for name in vars(columns).values() if name in present]
-    for first_row in range(0, count_rows(path), batch_rows):
-        rows = _Rows(path, _collect(path, scan.select(wanted).slice(first_row, batch_rows)), first_row)
-        yield _by_user(_checked(rows, columns, MS_PER[time_unit]))
-
-
-def _scan(path: Path) -> pl.LazyFrame:
-    """CSV columns come as text: a user id keeps its zeros, and a wrong number is refused by name and row."""
-    if not path.is_file():
-        raise ConfigError(file=str(path), key="path", found="no file", allowed="a Parquet or CSV file")
-    match path.suffix:
-        case ".parquet":
-            return pl.scan_parquet(path)
-        case ".csv":
-            return pl.scan_csv(path, infer_schema=False)
-    raise ConfigError(file=str(path), key="path", found=path.suffix, allowed=".parquet or .csv")
-
-
-def _collect(path: Path, scan: pl.LazyFrame) -> pl.DataFrame:
+async def _read_ahead(batches: Iterator[list[History]]) -> AsyncIterator[list[History]]:
+    """Each batch, while a thread already reads the next one."""
+    reading = asyncio.create_task(asyncio.to_thread(next, batches, None))
     try:
-        return scan.collect()
-    except (pl.exceptions.PolarsError, OSError) as error:
-        reason = str(error).splitlines()[0]
-        raise ConfigError(file=str(path), key="content", found=reason, allowed="readable rows") from error
+        while (histories := await reading) is not None:
+            reading = asyncio.create_task(asyncio.to_thread(next, batches, None))
+            yield histories
+    finally:
+        await asyncio.gather(reading, return_exceptions=True)
 
 
-@dataclass(frozen=True)
-class _Rows:
-    """A slice of the file, and how to say where in the file a wrong value is."""
-
-    path: Path
-    frame: pl.DataFrame
-    first_row: int
-
-    def integers(self, column: str, *, largest: int) -> pl.Series:
-        """The column as int64 in [0, largest]."""
-        found = self.frame[column]
-        if not (found.dtype.is_integer() or found.dtype == pl.String):
-            raise ConfigError(file=str(self.path), key=column, found=str(found.dtype), allowed="integers")
-        whole = found.cast(pl.Int64, strict=False)
-        self._require(column, whole.is_between(0, largest), f"an integer from 0 to {largest}")
-        return whole
-
-    def text(self, column: str) -> pl.Series:
-        """The column, text or integers, as text that is not empty."""
-        found = self.frame[column]
-        if not (found.dtype.is_integer() or found.dtype == pl.String):
-            raise ConfigError(file=str(self.path), key=column, found=str(found.dtype), allowed="text or integers")
-        text = found.cast(pl.String)
-        self._require(column, text != "", "an id")
-        return text
-
-    def _require(self, column: str, valid: pl.Series, allowed: str) -> None:
-        valid = valid.fill_null(False)
-        if not valid.all():
-            row = int((~valid).arg_true()[0])
-            key = f"{column}, row {self.first_row + row + 1}"
-            raise ConfigError(file=str(self.path), key=key, found=self.frame[column][row], allowed=allowed)
+async def _append(store: BehaviorStore, histories: list[History], wrote: Callable[[int], None]) -> None:
+    """Write them, and tell how many behaviors each write had. One is prepared while another is on its way."""
+    before: asyncio.Task[int] | None = None
+    try:
+        for write in _writes(histories):
+            task = asyncio.create_task(_append_one(store, write))
+            before, done = task, before
+            if done is not None:
+                wrote(await done)
+        if before is not None:
+            wrote(await before)
+    finally:
+        if before is not None:
+            await asyncio.gather(before, return_exceptions=True)
 
 
-def _checked(rows: _Rows, columns: BehaviorColumns, ms: int) -> pl.DataFrame:
-    """Columns user (text), item, category, time (ms), action and event, as a record holds them."""
-    frame = pl.DataFrame(
-        {
-            "user": rows.text(columns.user),
-            "item": rows.integers(columns.item, largest=MAX_ID),
-            "category": rows.integers(columns.category, largest=MAX_ID),
-            "time": rows.integers(columns.time, largest=MAX_TIME_MS // ms) * ms,
-        }
-    )
-    given = rows.frame.columns
-    action = rows.integers(columns.action, largest=255) if columns.action in given else pl.lit(0)
-    frame = frame.with_columns(action.alias("action"))
-    if columns.event in given:
-        keys = [event_key(event) for event in rows.text(columns.event)]
-        return frame.with_columns(pl.Series("event", keys, dtype=pl.UInt64))
-    return frame.with_columns(pl.int_range(pl.len(), dtype=pl.UInt64).over("user", "time").alias("event"))
-
-
-def _by_user(frame: pl.DataFrame) -> list[History]:
-    frame = frame.sort("user", maintain_order=True)
-    behaviors = make_behaviors(
-        frame["item"].to_numpy(),
-        category=frame["category"].to_numpy(),
-        time=frame["time"].to_numpy(),
-        event=frame["event"].to_numpy(),
-    )
-    behaviors["action"] = frame["action"].to_numpy()
-    runs = frame["user"].rle().struct.unnest()
-    ends = runs["len"].cum_sum()
-    bounds = zip(runs["value"].to_list(), (ends - runs["len"]).to_list(), ends.to_list(), strict=True)
-    return [(user, behaviors[start:end]) for user, start, end in bounds]
+async def _append_one(store: BehaviorStore, write: list[History]) -> int:
+    await store.append_many(write, timeout_s=WRITE_TIMEOUT_S)
+    return sum(len(behaviors) for _, behaviors in write)
 
 
 def _writes(histories: list[History]) -> Iterator[list[History]]:

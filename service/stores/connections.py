@@ -62,7 +62,7 @@ class Connections:
             if not connection.is_connected:
                 await connection.connect()  # type: ignore[no-untyped-call]  # redis-py's
             # In C: redis-py's own packing, in Python, would take as long as all the rest of a bulk load.
-            packed: list[bytes] = [pack_command(command) for command in commands]  # type: ignore[no-untyped-call,arg-type]  # its stub knows tuples of one
+            packed: list[bytes] = [pack_command(command) for command in commands]  # type: ignore[arg-type]  # its stub knows tuples of one
             await connection.send_packed_command(packed, check_health=False)
             replies = [await self._reply(connection) for _ in commands]
         except BaseException:  # cancelled too: the replies are still to come, and must not meet the next caller

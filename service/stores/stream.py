@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from service.stores.base import StoreError
 from service.stores.connections import Command
-from service.stores.marks import Asks
+from service.stores.servers import Servers
 
 ANSWER_S = 5.0  # for a command that does not wait for entries
 FIRST = b"0-0"
@@ -53,7 +53,7 @@ class StreamNames:
 class EventStream:
     """The stream as one consumer of the group sees it. Everything raises StoreError when Redis does not answer."""
 
-    def __init__(self, servers: Asks, names: StreamNames, *, dead_keep: int) -> None:
+    def __init__(self, servers: Servers, names: StreamNames, *, dead_keep: int) -> None:
         self._servers = servers
         self._names = names
         self._dead_keep = dead_keep

@@ -1,14 +1,20 @@
 """Bulk load: every row of a file reaches its user's history once, and a wrong row is named."""
 
+from functools import partial
+
 import numpy as np
 import polars as pl
 import pytest
 
 from model.bundle.errors import ConfigError
 from model.bundle.records import event_key, make_behaviors
-from service.history_loader import BehaviorColumns, LoadCounts, load_history, read_histories
+from service.history_file import BehaviorColumns, read_histories
+from service.history_loader import LoadCounts, load_history
+from service.stores.base import StoreError
+from service.stores.load_mark import RedisLoadMarks
 from service.stores.memory import MemoryStore
 from service.stores.redis import RedisStore
+from service.stores.servers import open_servers
 
 pytestmark = pytest.mark.anyio
 LOG = pl.DataFrame(
@@ -114,6 +120,53 @@ async def test_columns_of_other_names(path):
     )
 
     assert counts.behaviors == 4
+
+
+class Stopping(MemoryStore):
+    """A store that fails at its n-th write, as one that went away."""
+
+    def __init__(self, writes: int) -> None:
+        super().__init__(history_keep=10_000)
+        self.writes_left = writes
+
+    async def append_many(self, histories, *, timeout_s):
+        if not self.writes_left:
+            raise StoreError("gone")
+        self.writes_left -= 1
+        await super().append_many(histories, timeout_s=timeout_s)
+
+
+@pytest.fixture
+async def marks(redis_url):
+    """Where loads remember how far they came, in a real Redis."""
+    servers = open_servers(redis_url)
+    yield RedisLoadMarks(servers, of="ctr:h:")
+    await servers.close()
+
+
+async def test_a_load_that_was_cut_off_goes_on_where_it_was(path, marks):
+    """What was written is not written again, nothing is left out, and a finished load is forgotten."""
+    store, heard = Stopping(writes=2), []
+    load = partial(load_history, written(LOG, path), time_unit="s", marks=marks, batch_rows=1)
+    with pytest.raises(StoreError):
+        await load(store)
+    store.writes_left = 2
+    counts = await load(store, on_progress=lambda done, total: heard.append((done, total)))
+    again = await load(memory())
+
+    assert (counts.behaviors, counts.skipped, heard) == (2, 2, [(3, 4), (4, 4)])
+    assert (await history(store, 7))["item"].tolist() == [103, 101]
+    assert (again.behaviors, again.skipped) == (4, 0)
+
+
+async def test_another_file_under_the_name_is_loaded_from_its_start(path, marks):
+    """So is the same file read in another way: a mark is one load's."""
+    with pytest.raises(StoreError):
+        await load_history(written(LOG, path), Stopping(writes=1), time_unit="s", marks=marks, batch_rows=1)
+    milliseconds = await load_history(path, memory(), time_unit="ms", marks=marks, batch_rows=1)
+    changed = await load_history(written(LOG[1:], path), memory(), time_unit="s", marks=marks, batch_rows=1)
+
+    assert (milliseconds.skipped, changed.skipped, changed.behaviors) == (0, 0, 3)
 
 
 @pytest.mark.parametrize("batch_rows", [1, 2, 3, 4, 5])
