@@ -79,7 +79,8 @@ def request_of(line: bytes) -> str | None:
         value = orjson.loads(line)
     except orjson.JSONDecodeError:
         return None
-    return value.get("feedback_for") or value.get("request_id")
+    found: str | None = value.get("feedback_for") or value.get("request_id")
+    return found
 
 
 def is_feedback(line: bytes) -> bool:
@@ -96,7 +97,8 @@ def _plain(column: object) -> list[Any]:
     """`Any`: as JSON has them."""
     if isinstance(column, Lists):
         return column.rows(np.arange(len(column.lengths)))
-    return column.tolist() if isinstance(column, np.ndarray) else list(column)  # type: ignore[call-overload]  # a column
+    values: list[Any] = column.tolist() if isinstance(column, np.ndarray) else list(column)  # type: ignore[call-overload]  # a column
+    return values
 
 
 def _history(behaviors: Behaviors) -> dict[str, list[int]]:

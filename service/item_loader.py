@@ -42,7 +42,11 @@ async def load_items(
 
 
 def _read(path: Path) -> pl.DataFrame:
-    readers = {".parquet": pl.read_parquet, ".csv": pl.read_csv, ".jsonl": pl.read_ndjson}
+    readers: dict[str, Callable[[Path], pl.DataFrame]] = {
+        ".parquet": pl.read_parquet,
+        ".csv": pl.read_csv,
+        ".jsonl": pl.read_ndjson,
+    }
     if path.suffix not in readers:
         allowed = ", ".join(readers)
         raise ConfigError(file=str(path), key="path", found=path.suffix, allowed=allowed)
@@ -59,6 +63,6 @@ def _ids(frame: pl.DataFrame, path: Path, key: str) -> list[int]:
         raise ConfigError(file=str(path), key="columns", found=frame.columns, allowed=allowed)
     ids = frame[key]
     if not ids.dtype.is_integer() or ids.null_count() or not ids.is_between(0, 2**63 - 1).all():
-        found = f"{ids.dtype}, {ids.null_count()} missing, least {ids.min()}"
+        found = f"{ids.dtype}, {ids.null_count()} missing, least {ids.min()!r}"
         raise ConfigError(file=str(path), key=f"column {key}", found=found, allowed="integers from 0 to 2^63 - 1")
     return ids.to_list()

@@ -65,7 +65,7 @@ def read_feature_log(path: Path, schema: Schema) -> pl.DataFrame:
         if line.get("degraded") == "none" and (reported := clicks.get(line["request_id"])):
             for name, column in _rows(line, reported, schema).items():
                 values[name].extend(column)
-    frame = _frame(values, columns, schema)  # type: ignore[arg-type]  # kinds
+    frame = _frame(values, columns, schema)
     complete = [name for name, kind in columns.items() if kind != "number"]
     kept = frame.drop_nulls(complete)
     if not len(kept):

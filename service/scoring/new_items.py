@@ -57,8 +57,8 @@ class NewItemEncoder:
                 groups.setdefault(names, []).append((row, features))
         for names, rows in groups.items():
             if not self._filled(encoded, names, rows):
-                for row in rows:
-                    self._filled(encoded, names, [row])
+                for one in rows:
+                    self._filled(encoded, names, [one])
 
     def _filled(self, encoded: Tensors, names: frozenset[str], rows: list[tuple[int, Features]]) -> bool:
         columns = {name: [features[name] for _, features in rows] for name in names}
