@@ -8,7 +8,7 @@ histories of a file --some behaviors a write--> store
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import aclosing
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -104,7 +104,7 @@ def _name(path: Path, time_unit: TimeUnit, columns: BehaviorColumns, batch_rows:
     return blake2b(repr(told).encode(), digest_size=16).hexdigest()
 
 
-async def _read_ahead(batches: Iterator[list[History]]) -> AsyncIterator[list[History]]:
+async def _read_ahead(batches: Iterator[list[History]]) -> AsyncGenerator[list[History], None]:
     """Each batch, while a thread already reads the next one."""
     reading = asyncio.create_task(asyncio.to_thread(next, batches, None))
     try:
