@@ -71,14 +71,14 @@ def compared(task: str, runs: Runs) -> dict[str, float]:
     return {name: round(value, 5) for name, value in out.items()}
 
 
-def targets(tasks: list[str]) -> dict[str, str]:
+def targets(tasks: list[str]) -> dict[str, tuple[str, float]]:
     """What each metric has to reach."""
-    out = {}
+    out: dict[str, tuple[str, float]] = {}
     for task in tasks:
-        out[f"{task}_over_best_peer"] = ">= 0" if task == "ml100k_rating" else ">= 0.005"
-        out[f"{task}_log_loss_over_best_peer"] = "<= 0"
+        out[f"{task}_over_best_peer"] = (">=", 0.0 if task == "ml100k_rating" else 0.005)
+        out[f"{task}_log_loss_over_best_peer"] = ("<=", 0.0)
         if task.endswith("_next"):
-            out[f"{task}_dien_over_din"] = "> 0"
+            out[f"{task}_dien_over_din"] = (">=", 0.0)
     return out
 
 

@@ -51,9 +51,9 @@ def test_every_target_is_a_comparison() -> None:
     """ml100k_rating separates nothing, so there it is enough not to be below; DIEN over DIN is asked of sequences."""
     found = targets(["ml100k_rating", "beauty_next"])
 
-    assert found["ml100k_rating_over_best_peer"] == ">= 0"
-    assert found["beauty_next_over_best_peer"] == ">= 0.005"
-    assert found["beauty_next_dien_over_din"] == "> 0"
+    assert found["ml100k_rating_over_best_peer"] == (">=", 0)
+    assert found["beauty_next_over_best_peer"] == (">=", 0.005)
+    assert found["beauty_next_dien_over_din"] == (">=", 0)
     assert "ml100k_rating_dien_over_din" not in found
 
 

@@ -50,8 +50,8 @@ def test_exported_scores_are_the_eager_scores_at_every_size(run: TrainedRun, bun
 
         logit, pctr = candidate.run(["logit", "pctr"], {**state, **offered})
 
-        np.testing.assert_allclose(pctr, eager_pctr(run.net, inputs, offered), atol=1e-5)
-        np.testing.assert_allclose(pctr, 1 / (1 + np.exp(-logit)), atol=1e-6)
+        np.testing.assert_allclose(pctr, eager_pctr(run.net, inputs, offered, calibration=run.calibration), atol=1e-5)
+        np.testing.assert_allclose(pctr, run.calibration.pctr(logit), atol=1e-6)
 
 
 def test_golden_rows_cover_the_hard_cases(run: TrainedRun) -> None:

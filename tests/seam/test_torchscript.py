@@ -73,7 +73,7 @@ def test_every_size_gives_the_eager_scores(
     for length in (0, 1, 5, 20):
         for users, count in ((1, 1), (1, 3), (1, 500), (4, 3), (2, 70)):
             request, items = inputs(run, users=users, length=length, count=count)
-            expected = eager_pctr(run.net, request, items)
+            expected = eager_pctr(run.net, request, items, calibration=run.calibration)
 
             for one in (runtime, onnx, on_device):
                 found = one.score(one.encode_user(request), items)["pctr"]
