@@ -22,6 +22,10 @@ class StoreMisconfigured(StoreError):
     """The store answers, and will go on refusing: a password, a right, a certificate or the kind of URL is wrong."""
 
 
+class StoreNotReplicated(StoreError):
+    """It is written, but fewer replicas than asked for have it: it does not count, and should be sent again."""
+
+
 class StoreOccupied(StoreError):
     """The key of a user's history holds something else; the other users of the call were served."""
 

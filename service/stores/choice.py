@@ -1,8 +1,11 @@
 """The store that the settings name."""
 
+import asyncio
+
 from service.config import Settings
-from service.stores.address import Tls
+from service.stores.address import Tls, read_address
 from service.stores.base import BehaviorStore, StoreError, StoreMisconfigured
+from service.stores.check import refused_certificate
 from service.stores.memory import MemoryStore
 from service.stores.redis import RedisStore
 from service.stores.servers import ServerOptions
@@ -47,7 +50,12 @@ async def check_store(settings: Settings) -> None:
         await store.check(timeout_s=CHECK_S)
     except StoreMisconfigured:
         raise
-    except StoreError:
-        pass  # degraded answers until it comes
+    except StoreError:  # degraded answers until it comes, unless it is our certificate that it does not like
+        options = server_options(settings)
+        address = read_address(settings.store, options.tls)
+        if settings.store.startswith("rediss") and (
+            why := await asyncio.to_thread(refused_certificate, address, options.tls)
+        ):
+            raise StoreMisconfigured(why) from None
     finally:
         await store.close()

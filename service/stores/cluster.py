@@ -26,6 +26,7 @@ class Cluster:
         self._lookup = Lookup(self._look, clock=clock)
         self._owners: Owners = [()] * SLOTS
         self._turn = count()
+        self.trouble: Exception | None = None
 
     def find(self, key: bytes, *, replica: bool) -> Node | None:
         """See Directory."""
@@ -73,8 +74,10 @@ class Cluster:
     async def _look(self) -> None:
         try:
             self._owners = await self.ask()
-        except (RedisError, OSError):
-            return  # what was known may still be right
+        except (RedisError, OSError) as error:
+            self.trouble = error  # what was known may still be right
+            return
+        self.trouble = None
         self._servers.keep({place for owners in self._owners for place in owners})
 
 

@@ -17,6 +17,11 @@ LOOK_EVERY_S = 10.0  # without any failure: replicas come and go, and a demoted 
 class Directory(Protocol):
     """Knows the servers. What it knows may be old: then the server that is asked says so, or does not answer."""
 
+    @property
+    def trouble(self) -> Exception | None:
+        """Why the last look found nothing."""
+        ...
+
     def find(self, key: bytes, *, replica: bool) -> Node | None:
         """The server to ask, a replica if there is one and it is wanted; None: not known (yet)."""
         ...
@@ -47,6 +52,10 @@ class OneServer:
 
     def __init__(self, node: Node) -> None:
         self._node = node
+
+    @property
+    def trouble(self) -> None:
+        """See Directory. There is nothing to look for."""
 
     def find(self, key: bytes, *, replica: bool) -> Node:  # noqa: ARG002, RUF100  # a Directory's
         """See Directory."""

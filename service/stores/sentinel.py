@@ -29,6 +29,7 @@ class Sentinels:
         self._master: Place | None = None
         self._replicas: list[Place] = []
         self._turn = count()
+        self.trouble: Exception | None = None
 
     def find(self, key: bytes, *, replica: bool) -> Node | None:  # noqa: ARG002, RUF100  # a Directory's
         """See Directory."""
@@ -84,8 +85,10 @@ class Sentinels:
     async def _look(self) -> None:
         try:
             self._master, self._replicas = await self.ask()
-        except (RedisError, OSError, StoreMisconfigured):
-            return  # what was known may still be right
+        except (RedisError, OSError, StoreMisconfigured) as error:
+            self.trouble = error  # what was known may still be right
+            return
+        self.trouble = None
         self._servers.keep([self._master, *self._replicas])
 
 

@@ -25,7 +25,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from service.stores.address import Address, Place, Tls, read_address
-from service.stores.base import StoreError, StoreOccupied
+from service.stores.base import StoreError, StoreNotReplicated, StoreOccupied
 from service.stores.circuit import Circuit
 from service.stores.cluster import Cluster
 from service.stores.connections import Command, Connections, read_only
@@ -123,6 +123,8 @@ class Servers:
             node = self._directory.find(key, replica=replica)
             if node is not None:
                 shares.setdefault(node, []).append(i)
+            elif self._directory.trouble is not None:
+                outcomes[i] = self._directory.trouble
         asked = [
             self._ask(node, [requests[i] for i in share], timeout_s=timeout_s, purpose=purpose)
             for node, share in shares.items()
@@ -223,7 +225,7 @@ def _replies(outcome: Outcome, *, timeout_s: float) -> list[Any]:
     if isinstance(outcome, TimeoutError | RedisTimeoutError):
         raise StoreError(f"redis did not answer within {timeout_s * 1000:.0f} ms") from outcome
     if isinstance(outcome, NotReplicated):
-        raise StoreError("redis has it, but too few replicas confirmed it in time") from outcome
+        raise StoreNotReplicated("redis has it, but too few replicas confirmed it in time") from outcome
     if isinstance(outcome, RedisConnectionError):
         raise StoreError(f"redis is out of reach: {outcome}") from outcome
     if isinstance(outcome, ResponseError) and str(outcome).startswith("WRONGTYPE"):

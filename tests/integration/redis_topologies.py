@@ -107,9 +107,9 @@ class RedisCluster(_Servers):
         for server in self.servers.values():
             with suppress(RedisError), server.client() as client:
                 slot = client.cluster("keyslot", key)
-                for (first, last), owner in client.cluster("slots").items():
+                for first, last, (_, port, *_), *_ in client.execute_command("CLUSTER", "SLOTS"):
                     if first <= slot <= last:
-                        return self.servers[owner["primary"][1]]
+                        return self.servers[port]
         raise AssertionError("no server of the cluster answers")
 
     def _create(self) -> None:
@@ -124,7 +124,7 @@ class RedisCluster(_Servers):
             with server.client() as client:
                 replicating = client.info("replication")
                 fit = replicating["role"] == "master" or replicating["master_link_status"] == "up"
-                known = len(client.cluster("slots")) == 3
+                known = len(client.execute_command("CLUSTER", "SLOTS")) == 3
                 if not (fit and known and client.cluster("info")["cluster_state"] == "ok"):
                     return False
         return True
