@@ -4,12 +4,14 @@
 
 A Parquet file in the order of time, as logs are, goes into an empty Redis of our own on the same machine. Beside it,
 what the same machine needs for the two parts alone: reading the file without writing, and Redis taking the same
-commands, packed beforehand, from a bare socket. Wall-clock times of one machine that Redis shares.
+commands, packed beforehand, from a bare socket. Times of one machine that Redis shares; CPU seconds of both say what
+bounds the load where each has a core of its own.
 """
 
 import argparse
 import asyncio
 import json
+import os
 import statistics
 import tempfile
 import time
@@ -39,11 +41,19 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder, EmbeddedRedis() as server:
         path = write_log(Path(folder, "log.parquet"), events=options.events, users=options.users)
         speeds: dict[str, list[float]] = {"load": [], "read_only": [], "redis_only": []}
+        own_cpu, redis_cpu = [], []
         for _ in range(options.rounds):
             speeds["read_only"].append(options.events / read_s(path))
             speeds["redis_only"].append(options.events / redis_s(path, server))
+            own, redis = time.process_time(), cpu_s(server.pid)
             speeds["load"].append(options.events / load_s(path, server, expected=options.events))
+            own_cpu.append((time.process_time() - own) / options.events * 1e6)
+            redis_cpu.append((cpu_s(server.pid) - redis) / options.events * 1e6)
     medians = {f"{name}_events_per_s": round(statistics.median(values)) for name, values in speeds.items()}
+    medians |= {
+        "loader_cpu_us_per_event": round(statistics.median(own_cpu), 2),
+        "redis_cpu_us_per_event": round(statistics.median(redis_cpu), 2),
+    }
     for name, values in speeds.items():
         print(f"{name:12} " + " ".join(f"{value:10,.0f}" for value in values))
     metrics = {"events": options.events, "users": options.users, **medians}
@@ -72,6 +82,12 @@ def read_s(path: Path) -> float:
     for _ in read_histories(path, time_unit="s"):
         pass
     return time.perf_counter() - began
+
+
+def cpu_s(pid: int) -> float:
+    """CPU seconds of a process so far."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def redis_s(path: Path, server: EmbeddedRedis) -> float:

@@ -40,7 +40,8 @@ def packed_writes(histories: Sequence[History], *, keep: int, ttl_s: int) -> Ite
     held = commands = 0
     for user, behaviors in histories:
         key = f"ctr:h:{user}".encode()
-        pairs = zip(behaviors["time"].tolist(), to_members(behaviors), strict=True)
+        newest_first = behaviors[::-1]
+        pairs = zip(newest_first["time"].tolist(), to_members(newest_first), strict=True)
         parts.append(_pack(b"ZADD", key, *(part for time, member in pairs for part in (b"%d" % time, member))))
         parts.append(_pack(b"ZREMRANGEBYRANK", key, b"0", b"%d" % (-keep - 1)))
         parts.append(_pack(b"EXPIRE", key, b"%d" % ttl_s))

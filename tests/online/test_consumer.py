@@ -206,6 +206,26 @@ async def test_redis_that_hangs_is_waited_for(own_redis):
         assert items(client) == [1]
 
 
+@pytest.mark.parametrize("kind", ["cluster_url", "sentinel_url"])
+async def test_a_cluster_and_sentinels_do_as_well(request, kind):
+    """Stream, dead letters and histories are on whichever server has their key."""
+    url = request.getfixturevalue(kind)
+    chosen = Settings(store=url)
+    servers, store, users = stream_servers(chosen), choose_store(chosen), range(20)
+    bodies = [json.dumps(event(f"e{user}", user_id=user, item_id=user)) for user in users]
+    sent = [("XADD", STREAM, "*", "event", body) for body in [*bodies, "5"]]
+    await servers.ask([(STREAM.encode(), sent)], timeout_s=5, purpose="write")
+    async with consuming(url, store_timeout_ms=2_000) as registry:
+        await until(lambda: registry.get_sample_value("ctr_events_dead_total") == 1)
+    histories = await store.read_many(users, limit=5, timeout_s=5)
+    ((dead,),) = await servers.ask([(DEAD.encode(), [("XLEN", DEAD)])], timeout_s=5, purpose="read")
+    await store.close()
+    await servers.close()
+
+    assert [history["item"].tolist() for history in histories] == [[user] for user in users]
+    assert dead == 1
+
+
 async def test_lag_counts_what_is_not_acknowledged(client, redis_url):
     """Entries nobody read and entries in somebody's hands, and the age of the oldest."""
     chosen = Settings(store=redis_url, events_consumer="one")
