@@ -32,8 +32,8 @@ class Cluster:
         """See Directory."""
         self._lookup.begin(pause_s=LOOK_EVERY_S)
         owners = self._owners[key_slot(key)]
-        if replica and len(owners) > 1:
-            return self._servers.at(owners[1 + next(self._turn) % (len(owners) - 1)])
+        if replica and (found := self._servers.in_turn(owners[1:])) is not None:
+            return found
         return self._servers.at(owners[0]) if owners else None
 
     def at(self, place: Place) -> Node:
@@ -61,7 +61,9 @@ class Cluster:
     async def ask(self) -> Owners:
         """Who owns what, from the first server that answers. Raises what the last one raised."""
         last: Exception = OSError("no server of the cluster is named")
-        for place in dict.fromkeys([*(owners[0] for owners in self._owners if owners), *self._seeds]):
+        known = list(dict.fromkeys([*(owners[0] for owners in self._owners if owners), *self._seeds]))
+        first = next(self._turn) % len(known)  # not always the same: one that was cut off from the others knows less
+        for place in [*known[first:], *known[:first]]:
             try:
                 (reply,) = await self._servers.at(place).ask([("CLUSTER", "SLOTS")], timeout_s=LOOK_S)
                 if isinstance(reply, ResponseError):

@@ -1,7 +1,7 @@
 """Which server has a key: one server, the master that Sentinels name, or the owner of the key's slot in a cluster."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from typing import Protocol
 
 from redis.exceptions import MovedError
@@ -87,12 +87,22 @@ class Nodes:
         self._make = make
         self._nodes: dict[Place, Node] = {}
         self._closing: set[asyncio.Task[None]] = set()
+        self._turn = 0
 
     def at(self, place: Place) -> Node:
         """The server at this place."""
         if place not in self._nodes:
             self._nodes[place] = self._make(place)
         return self._nodes[place]
+
+    def in_turn(self, places: Sequence[Place]) -> Node | None:
+        """One of these after the other, without those that are left alone; None if all are."""
+        self._turn += 1
+        for i in range(len(places)):
+            node = self.at(places[(self._turn + i) % len(places)])
+            if not node.is_open:
+                return node
+        return None
 
     def keep(self, places: Iterable[Place]) -> None:
         """Let go of all others."""

@@ -1,7 +1,6 @@
 """The Directory of a master with replicas that Sentinels watch."""
 
 from collections.abc import Callable, Iterable, Sequence
-from itertools import count
 
 from redis.exceptions import MovedError, RedisError, ResponseError
 
@@ -28,14 +27,13 @@ class Sentinels:
         self._lookup = Lookup(self._look, clock=clock)
         self._master: Place | None = None
         self._replicas: list[Place] = []
-        self._turn = count()
         self.trouble: Exception | None = None
 
     def find(self, key: bytes, *, replica: bool) -> Node | None:  # noqa: ARG002, RUF100  # a Directory's
         """See Directory."""
         self._lookup.begin(pause_s=LOOK_EVERY_S)
-        if replica and self._replicas:
-            return self._servers.at(self._replicas[next(self._turn) % len(self._replicas)])
+        if replica and (found := self._servers.in_turn(self._replicas)) is not None:
+            return found
         return None if self._master is None else self._servers.at(self._master)
 
     def at(self, place: Place) -> Node:
