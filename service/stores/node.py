@@ -22,10 +22,11 @@ class Node:
     """A server. Its probe runs in the background, only while the circuit is open."""
 
     def __init__(
-        self, connections: Connections, *, circuit: Circuit, fair_s: float, clock: Callable[[], float]
+        self, make: Callable[[], Connections], *, circuit: Circuit, fair_s: float, clock: Callable[[], float]
     ) -> None:
-        """Own `connections`. A time-out after less than `fair_s` says nothing of the server."""
-        self._connections = connections
+        """`make` makes its connections. A time-out after less than `fair_s` says nothing of the server."""
+        self._connections = make()
+        self._waiting = make()  # of their own: who waits for replicas must not hold up those who read
         self._circuit = circuit
         self._fair_s = fair_s
         self._clock = clock
@@ -36,15 +37,18 @@ class Node:
         """Whether the server is left alone now."""
         return self._circuit.is_open
 
-    async def ask(self, commands: Sequence[Command], *, timeout_s: float) -> list[Any]:
-        """See Connections.ask; waiting for a turn and connecting count. Raises TimeoutError and CircuitOpen too."""
+    async def ask(self, commands: Sequence[Command], *, timeout_s: float, waits: bool = False) -> list[Any]:
+        """See Connections.ask; waiting for a turn and connecting count. Raises TimeoutError and CircuitOpen too.
+
+        `waits`: the server may be busy waiting for others, so that its silence is not held against it.
+        """
         if self._circuit.is_open:
             raise CircuitOpen("left alone until it answers a probe")
         try:
             async with patience(timeout_s):
-                replies = await self._connections.ask(commands)
+                replies = await (self._waiting if waits else self._connections).ask(commands)
         except TimeoutError:
-            if timeout_s >= self._fair_s:
+            if timeout_s >= self._fair_s and not waits:
                 self._failed()
             raise
         except (RedisConnectionError, RedisTimeoutError, OSError):
@@ -59,6 +63,7 @@ class Node:
             self._probing.cancel()
             await asyncio.wait([self._probing])
         await self._connections.close()
+        await self._waiting.close()
 
     def _failed(self) -> None:
         self._circuit.failed(self._clock())

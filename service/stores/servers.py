@@ -9,6 +9,7 @@ import asyncio
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Literal
 
 from redis.exceptions import (
@@ -35,7 +36,7 @@ from service.stores.sentinel import Sentinels
 
 TRIES = 2
 WORTH_S = 0.001  # with less time left another try would only be cut off
-_WAIT_SHARE = 0.9  # of the time left that replicas may take
+_WAIT_LATE_S = 0.15  # Redis ends a WAIT up to a tenth of a second late; its answer must still come in time
 
 Request = tuple[bytes, Sequence[Command]]  # a key, and commands that touch no other
 Purpose = Literal["read", "write"]
@@ -141,9 +142,10 @@ class Servers:
         commands = [command for _, own in requests for command in own]
         replicas = self._options.wait_replicas if purpose == "write" else 0
         if replicas:
-            commands.append(("WAIT", replicas, max(1, int(timeout_s * _WAIT_SHARE * 1000))))
+            wait_s = max(timeout_s - _WAIT_LATE_S, timeout_s / 2)
+            commands.append(("WAIT", replicas, max(1, int(wait_s * 1000))))
         try:
-            replies = await node.ask(commands, timeout_s=timeout_s)
+            replies = await node.ask(commands, timeout_s=timeout_s, waits=replicas > 0)
         except (RedisError, OSError) as error:
             return [error] * len(requests)
         outcomes = _split(replies, [len(own) for _, own in requests])
@@ -200,8 +202,8 @@ def _maker(address: Address, options: ServerOptions, *, clock: Callable[[], floa
 
     def make(place: Place | None) -> Node:
         where = {} if place is None else {"host": place[0], "port": place[1]}
-        connections = Connections({**shared, **where}, size=options.pool_size)
-        return Node(connections, circuit=Circuit(failures=options.failures), fair_s=options.fair_s, clock=clock)
+        connect = partial(Connections, {**shared, **where}, size=options.pool_size)
+        return Node(connect, circuit=Circuit(failures=options.failures), fair_s=options.fair_s, clock=clock)
 
     return make
 

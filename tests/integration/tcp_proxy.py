@@ -14,6 +14,7 @@ class TcpProxy:
         self.latency_s = 0.0  # added to each piece, in each direction
         self.blackhole = False  # connections open, and nothing arrives
         self.port = 0
+        self._accepted = self._lost = 0  # connections so far, and how many of them went silent
         self._target = target
         self._loop = asyncio.new_event_loop()
         self._open: set[asyncio.StreamWriter] = set()
@@ -34,6 +35,10 @@ class TcpProxy:
         self._thread.join()
         self._loop.close()
 
+    def lose(self) -> None:
+        """Let the connections that are open now go silent for good, as a firewall does that forgot them."""
+        self._lost = self._accepted
+
     def cut(self) -> None:
         """Break every connection now."""
         self._loop.call_soon_threadsafe(self._cut)
@@ -44,11 +49,13 @@ class TcpProxy:
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._tasks.add(asyncio.current_task())
         self._open.add(writer)
+        self._accepted += 1
+        number = self._accepted
         try:
             onward_reader, onward = await asyncio.open_connection("127.0.0.1", self._target)
             self._open.add(onward)
             try:
-                await asyncio.gather(self._pump(reader, onward), self._pump(onward_reader, writer))
+                await asyncio.gather(self._pump(reader, onward, number), self._pump(onward_reader, writer, number))
             finally:
                 self._open.discard(onward)
                 onward.close()
@@ -59,11 +66,11 @@ class TcpProxy:
             self._tasks.discard(asyncio.current_task())
             writer.close()
 
-    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, number: int) -> None:
         with suppress(OSError):
             while piece := await reader.read(65_536):
                 await asyncio.sleep(self.latency_s)
-                while self.blackhole:  # noqa: ASYNC110  # set by another thread
+                while self.blackhole or number <= self._lost:  # noqa: ASYNC110  # set by another thread
                     await asyncio.sleep(0.01)
                 writer.write(piece)
                 await writer.drain()
