@@ -52,6 +52,7 @@ class FeatureLog:
         self._now = now
         self._queue: queue.Queue[Line | None] = queue.Queue(WAITING)
         self._after_writing: list[threading.Event] = []  # the thread's own
+        self._failing = False
         self._thread: threading.Thread | None = None
         self._folder: LogFolder | None = None
         if settings.feature_log:
@@ -143,10 +144,14 @@ class FeatureLog:
     def _write(self, folder: LogFolder, lines: list[bytes]) -> None:
         try:
             folder.append(b"".join(lines))
-            self._metrics.lines("written", len(lines))
         except OSError as error:
             self._metrics.lines("failed", len(lines))
-            self._log.warning("feature log cannot be written", error=error.strerror)
+            if not self._failing:  # once: a full disk stays full for a while
+                self._log.warning("feature log cannot be written", error=error.strerror)
+            self._failing = True
+        else:
+            self._metrics.lines("written", len(lines))
+            self._failing = False
 
     def _batch(self) -> tuple[list[bytes], bool]:
         """What waits, up to some size, at least one; and whether more is to come."""

@@ -77,7 +77,7 @@ class FeedbackRoute:
         """Count and log what was not reported before, and return it."""
         once = {feedback.request_id: feedback for feedback in reversed(taken)}
         new = await self._seen.new(list(once))
-        accepted = [once[request_id] for request_id in new]
+        accepted = [feedback for request_id, feedback in once.items() if request_id in new]
         for feedback in accepted:
             count(feedback, self._serving, self._metrics)
             if self._feature_log.wants(feedback.request_id):
