@@ -84,15 +84,19 @@ class Encoder:
             self._add(out, side, *self._side(side, columns, rows))  # type: ignore[arg-type]
         return out
 
-    def encode_items(self, columns: Columns) -> Tensors:
-        """Candidates. Features that are not given come from the catalogue by item id, else as in `encode_request`."""
+    def encode_items(self, columns: Columns, *, catalogue_rows: Ids | None = None) -> Tensors:
+        """Candidates. Features that are not given come from the catalogue by item id, else as in `encode_request`.
+
+        `catalogue_rows` [N] spares a second look where the caller has them already.
+        """
         item = self.schema.keys.item
         ids = as_ids(columns[item], feature=item)
         columns = {**columns, item: ids}
         if all(feature.name in columns for feature in self.schema.item):
             sparse, dense = self._side("item", columns, len(ids))
         else:
-            at = self._catalogue_index.lookup(ids)  # row 1 of the encoded catalogue: an item nobody told us about
+            rows = self.catalogue_rows(ids) if catalogue_rows is None else catalogue_rows
+            at = rows + FIRST_ID  # row 1 of the encoded catalogue: an item nobody told us about
             sparse, dense = self._catalogue_sparse[at], self._catalogue_dense[at]
             self._fill("item", columns, sparse, dense)
         out: Tensors = {}

@@ -37,13 +37,15 @@ class NewItemEncoder:
         self._key = encoder.schema.keys.item
         self._features = frozenset(f.name for f in encoder.schema.item) - {self._key}
 
-    def unknown(self, candidates: Columns) -> list[int]:
-        """The candidates, each once, of which neither the request nor the catalogue tells all features."""
+    def look(self, candidates: Columns) -> tuple[Ids | None, list[int]]:
+        """The candidates' rows in the catalogue, if it is needed, and those that are not in it, each once."""
         if self._features <= candidates.keys():
-            return []
+            return None, []
         items: Ids = np.asarray(candidates[self._key], dtype=np.int64)
-        absent = self._encoder.catalogue_rows(items) < 0
-        return list(dict.fromkeys(items[absent].tolist())) if absent.any() else []
+        rows = self._encoder.catalogue_rows(items)
+        if int(rows.min(initial=0)) >= 0:  # the usual case
+            return rows, []
+        return rows, list(dict.fromkeys(items[rows < 0].tolist()))
 
     def fill(self, encoded: Tensors, candidates: Columns, found: NewItems) -> None:
         """Put what was found into the tensors of `encode_items`; what the request says goes before.

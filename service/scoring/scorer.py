@@ -147,10 +147,12 @@ class Scorer:
     async def _score(self, request: ScoreRequest, job: Job) -> Scored:
         clock = self._options.clock
         began = clock()
-        (history, degraded), new_items = await self._read(request)
+        rows, unknown = self._new_items.look(request.candidates) if self._options.items else (None, [])
+        (history, degraded), new_items = await self._read(request, unknown)
         read = clock()
         now_ms = self._now_ms(request)
-        user, items = self._encode_user(request, history, now_ms), self.encoder.encode_items(request.candidates)
+        user = self._encode_user(request, history, now_ms)
+        items = self.encoder.encode_items(request.candidates, catalogue_rows=rows)
         if new_items:
             self._new_items.fill(items, request.candidates, new_items)
         encoded = clock()
@@ -180,10 +182,9 @@ class Scorer:
             inputs=Inputs(history=history, now_ms=now_ms, new_items=new_items),
         )
 
-    async def _read(self, request: ScoreRequest) -> tuple[tuple[Behaviors, Degraded], NewItems]:
+    async def _read(self, request: ScoreRequest, unknown: Sequence[int]) -> tuple[tuple[Behaviors, Degraded], NewItems]:
         """The history, and what is known of candidates that the bundle does not know; both at once."""
         source = self._options.items
-        unknown = self._new_items.unknown(request.candidates) if source is not None else []
         if source is None or not unknown:
             return await self._read_history(request), NONE
         known, absent = source.known(unknown)
