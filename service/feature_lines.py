@@ -6,7 +6,8 @@
     {"feedback_for":"r1","bundle_version":"v1","time_ms":...,"items":[...],"pctr":[...],"clicked":[...]}
 
 `items` has every item feature of the schema: as the request gave it, else as the bundle's catalogue or Redis has it,
-null where nobody knows. A line begins with whose it is, so that erasing a user need not read the rest of others' lines.
+null where nobody knows; a behavior's category likewise, -1 where nobody knows. A line begins with whose it is, so that
+erasing a user need not read the rest of others' lines.
 """
 
 from collections.abc import Mapping
@@ -17,7 +18,7 @@ import orjson
 
 from model.bundle.encode import Columns, Encoder
 from model.bundle.raw import Lists
-from model.bundle.records import Behaviors
+from model.bundle.records import NOT_GIVEN, Behaviors
 from service.feedback import Feedback
 from service.scoring.scorer import Inputs
 from service.shadow import Answered
@@ -43,7 +44,7 @@ def scored_line(answered: Answered) -> bytes | None:
         "context": _single(
             {f.name: request.context[f.name] for f in encoder.schema.context if f.name in request.context}
         ),
-        "history": _history(inputs.history[-encoder.schema.max_history :]),
+        "history": _history(inputs.history[-encoder.schema.max_history :], encoder),
         "items": _items(request.candidates, inputs, encoder),
         "pctr": scored.pctr,
     }
@@ -101,8 +102,15 @@ def _plain(column: object) -> list[Any]:
     return values
 
 
-def _history(behaviors: Behaviors) -> dict[str, list[int]]:
-    return {name: behaviors[name].tolist() for name in ("item", "category", "time", "action")}
+def _history(behaviors: Behaviors, encoder: Encoder) -> dict[str, list[int]]:
+    """Columns of the behaviors; a category that is not given is the catalogue's, as it was for the net."""
+    columns = {name: behaviors[name].tolist() for name in ("item", "category", "time", "action")}
+    key, absent = encoder.schema.keys.category, np.flatnonzero(behaviors["category"] == NOT_GIVEN)
+    if key is not None and len(absent):
+        rows = encoder.catalogue_rows(behaviors["item"][absent])
+        for place, category in zip(absent.tolist(), encoder.catalogue.values(key, rows), strict=True):
+            columns["category"][place] = NOT_GIVEN if category is None else category
+    return columns
 
 
 def _items(candidates: Columns, inputs: Inputs, encoder: Encoder) -> Mapping[str, list[Any]]:

@@ -41,7 +41,7 @@ async def test_a_line_has_all_that_was_scored(logged, tmp_path):
         "r1",
         user={"city": "rome", "age": 30},
         context={"hour": 5},
-        history=[{"item_id": 102, "time": 6}, {"item_id": 101, "time": 5}],
+        history=[{"item_id": 112, "time": 6}, {"item_id": 101, "time": 5}, {"item_id": 7, "time": 9}],
     )
     async with logged() as client:
         answer = (await client.post("/score", json=asked)).json()
@@ -57,7 +57,7 @@ async def test_a_line_has_all_that_was_scored(logged, tmp_path):
         "degraded": "none",
         "user": {"user_id": 1, "city": "rome", "age": 30.0},
         "context": {"hour": 5},
-        "history": {"item": [101, 102], "category": [-1, -1], "time": [5, 6], "action": [0, 0]},
+        "history": {"item": [101, 112, 7], "category": [10, 11, -1], "time": [5, 6, 9], "action": [0, 0, 0]},
         "items": {"item_id": [100, 111, 7], "cate_id": [10, 11, None], "price": [100.0, 111.0, None]},
         "pctr": [row["pctr"] for row in answer["scores"]],
     }

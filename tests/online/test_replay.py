@@ -143,6 +143,7 @@ async def test_impressions_are_what_was_reported(log):
         assert row["served_pctr"] == line["pctr"][at]
         told = [i for i, category in enumerate(line["history"]["category"]) if category >= 0]
         assert row["hist_item"] == [line["history"]["item"][i] for i in told]
+    assert frame["hist_item"].list.len().mean() > 0.5  # behaviors whose category only the catalogue knows are there
     assert frame["label"].sum() == frame.group_by("request_id").agg(pl.col("label").max())["label"].sum() > 5
 
 
