@@ -45,9 +45,10 @@ class Cluster:
         if error.host:
             self._owners[error.slot_id] = ((error.host, error.port),)
 
-    async def look_again(self, *, timeout_s: float) -> None:
+    async def look_again(self, *, timeout_s: float) -> bool:
         """See Directory."""
         await self._lookup.wait(timeout_s=timeout_s)
+        return True
 
     def nodes(self) -> Iterable[Node]:
         """See Directory."""

@@ -34,8 +34,11 @@ class Directory(Protocol):
         """Take note of where a server said that a slot is."""
         ...
 
-    async def look_again(self, *, timeout_s: float) -> None:
-        """Something failed: find out who is where now, if that was not done just before. Raises no error."""
+    async def look_again(self, *, timeout_s: float) -> bool:
+        """Something failed: find out who is where now, if that was not done just before. Raises no error.
+
+        Says whether another server may be the right one now.
+        """
         ...
 
     def nodes(self) -> Iterable[Node]:
@@ -68,8 +71,9 @@ class OneServer:
     def moved(self, error: MovedError) -> None:
         """See Directory. One server of a cluster was named where the cluster should be; `check` says so."""
 
-    async def look_again(self, *, timeout_s: float) -> None:
+    async def look_again(self, *, timeout_s: float) -> bool:  # noqa: ARG002, RUF100  # a Directory's
         """See Directory."""
+        return False
 
     def nodes(self) -> Iterable[Node]:
         """See Directory."""

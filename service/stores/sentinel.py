@@ -43,9 +43,10 @@ class Sentinels:
     def moved(self, error: MovedError) -> None:
         """See Directory. Only a cluster says that."""
 
-    async def look_again(self, *, timeout_s: float) -> None:
+    async def look_again(self, *, timeout_s: float) -> bool:
         """See Directory."""
         await self._lookup.wait(timeout_s=timeout_s)
+        return True
 
     def nodes(self) -> Iterable[Node]:
         """See Directory."""

@@ -101,13 +101,11 @@ class Servers:
         replica = reading and self._options.read_replicas
         outcomes = await self._round(requests, timeout_s=first_s, purpose=purpose, replica=replica)
         failed = [i for i, outcome in enumerate(outcomes) if isinstance(outcome, _ELSEWHERE)]
-        if failed and until - self._clock() > WORTH_S:
-            await self._learn([outcomes[i] for i in failed], timeout_s=until - self._clock())
-            if (left_s := until - self._clock()) > WORTH_S:
-                again = [requests[i] for i in failed]
-                retried = await self._round(again, timeout_s=left_s, purpose=purpose, replica=False)
-                for i, outcome in zip(failed, retried, strict=True):
-                    outcomes[i] = outcome
+        if failed and await self._worth_another_try([outcomes[i] for i in failed], until=until):
+            again = [requests[i] for i in failed]
+            retried = await self._round(again, timeout_s=until - self._clock(), purpose=purpose, replica=False)
+            for i, outcome in zip(failed, retried, strict=True):
+                outcomes[i] = outcome
         return [_replies(outcome, timeout_s=timeout_s) for outcome in outcomes]
 
     async def close(self) -> None:
@@ -165,13 +163,16 @@ class Servers:
             return failed
         return _split(replies[1::2], [len(request[1])])[0]
 
-    async def _learn(self, failures: Sequence[Outcome], *, timeout_s: float) -> None:
-        """Find out where to try again."""
+    async def _worth_another_try(self, failures: Sequence[Outcome], *, until: float) -> bool:
+        """Find out where to try again, and whether there is time left for it."""
+        if until - self._clock() < WORTH_S:
+            return False
         told = [error for error in failures if isinstance(error, MovedError)]
         for error in told:
             self._directory.moved(error)
-        if len(told) < len(failures):
-            await self._directory.look_again(timeout_s=timeout_s)
+        hung = any(isinstance(error, TimeoutError | RedisTimeoutError) for error in failures)
+        elsewhere = len(told) == len(failures) or await self._directory.look_again(timeout_s=until - self._clock())
+        return (hung or elsewhere) and until - self._clock() > WORTH_S
 
 
 def open_servers(
