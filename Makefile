@@ -35,4 +35,4 @@ format: .venv
 	$(BIN)/ruff check --fix .
 
 clean:
-	rm -rf .venv .demo build *.egg-info service/*/native/*.so
+	rm -rf .venv .demo build *.egg-info service/*/native/*.so model/nets/native/*.so

@@ -32,7 +32,9 @@ setup(
         Extension(
             "model.nets.native._train",
             sources=[f"{TRAINING}/{name}.cpp" for name in ("api", *SOURCES_BY_SET)],
-            depends=[f"{TRAINING}/{name}" for name in ("kernel.h", "parallel.h", *(f"{n}.inc" for n in TRAINING_PARTS))],
+            depends=[
+                f"{TRAINING}/{name}" for name in ("kernel.h", "parallel.h", *(f"{n}.inc" for n in TRAINING_PARTS))
+            ],
             extra_compile_args=FLAGS,
             language="c++",
             optional=True,

@@ -5,8 +5,8 @@
 
 FOLDER holds the tasks; `ml100k_rating` is used, L = 50, batch 1024, embedding 16, attention 80-40, head 200-80, user id
 included. Every system is a process of its own that waits while another one trains; they take turns, and a round gives
-one ratio. On a machine that others use, `--clock cpu` counts each process's CPU seconds instead. FuxiCTR, whose package ships no nets, stands in by its recorded ratio to torch-rechub. The last line is one
-JSON object.
+one ratio. On a machine that others use, `--clock cpu` counts each process's CPU seconds instead. FuxiCTR, whose package
+ships no nets, stands in by its recorded ratio to torch-rechub. The last line is one JSON object.
 """
 
 import argparse
@@ -108,7 +108,8 @@ def page(results: Mapping[str, Rates], figures: Mapping[str, float], options: ar
         "# Training speed",
         "",
         f"`python -m benchmarks.train_speed --threads {options.threads} --seconds {options.seconds:g} "
-        f"--rounds {options.rounds} --clock {options.clock}`, {datetime.now(UTC):%Y-%m-%d}, {head}, commit {_commit()}.",
+        f"--rounds {options.rounds} --clock {options.clock}`, {datetime.now(UTC):%Y-%m-%d}, {head}, "
+        f"commit {_commit()}.",
         f"{TASK}, histories of at most {HISTORY}, batch 1024, embedding 16, attention 80-40, head 200-80, user id in.",
         "Samples per second: median over the rounds (lowest to highest). Ratio: median of the rounds' ratios.",
         "",
@@ -124,7 +125,7 @@ def page(results: Mapping[str, Rates], figures: Mapping[str, float], options: ar
         ratio = median(a / (FUXICTR[net] * b) for a, b in zip(rates[OURS], rates["torch-rechub"], strict=True))
         lines.append(f"| {net} | FuxiCTR (recorded: {FUXICTR[net]} x torch-rechub) | {stand_in:,.0f} | {ratio:.2f} |")
     lines += ["", "| figure | value | target |", "|---|---|---|"]
-    lines += [f"| {name} | {value:.2f} | {TARGETS[name]} |" for name, value in figures.items()]
+    lines += [f"| {name} | {value:.2f} | {' '.join(map(str, TARGETS[name]))} |" for name, value in figures.items()]
     return "\n".join(lines) + "\n"
 
 

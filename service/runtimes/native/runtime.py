@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import numpy as np
+
 from model.bundle.encode import Tensors
 from model.bundle.errors import BundleError
 from model.bundle.folder import Bundle, read_npy, read_npz
@@ -48,7 +50,9 @@ class NativeRuntime:
     def score(self, state: Tensors, candidates: Tensors) -> Tensors:
         """The candidate half: `logit` and `pctr` [U, C]; the kernel knows no calibration, so it is applied here."""
         scores = self._candidate.score(state, candidates)
-        return scores if self._calibration.identity else {**scores, "pctr": self._calibration.pctr(scores["logit"])}
+        if self._calibration.identity:
+            return scores
+        return {**scores, "pctr": self._calibration.pctr(scores["logit"].astype(np.float32, copy=False))}
 
 
 def _check_share(bundle: Bundle, weights: CandidateWeights, file: str) -> None:
