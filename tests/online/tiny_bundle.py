@@ -77,7 +77,7 @@ def write_tiny_bundle(root: Path, encoder: Encoder, *, version: str = "v1") -> P
         name="tiny",
         version=version,
         net={"kind": "tiny"},
-        schema=SCHEMA.to_table(),
+        schema=encoder.schema.to_table(),
         user_half=Half(file="user.onnx", inputs=_specs(USER_INPUTS), outputs=_specs(STATE)),
         candidate_half=Half(file="candidate.onnx", inputs=_specs(STATE | ITEM_INPUTS), outputs=_specs(OUTPUTS)),
         candidate_tile=4,
