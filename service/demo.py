@@ -21,11 +21,12 @@ import uvicorn
 from rich.console import Console
 from rich.table import Table
 
-from service.app import create_app, make_store
+from service.app import create_app
 from service.config import Settings, read_settings
 from service.embedded import EmbeddedRedis, find_server_binary
 from service.history_loader import load_history
 from service.stores.base import BehaviorStore
+from service.stores.choice import choose_store
 
 CONFIG = Path("examples/synthetic.toml")
 WORK = Path(".demo")
@@ -73,14 +74,14 @@ def _offline(console: Console) -> None:
 def _store(stack: ExitStack) -> tuple[BehaviorStore | str, str]:
     """A Redis of our own if there is a server to start, by URL; else a store in memory."""
     if find_server_binary() is None:
-        return make_store(read_settings({}, store="memory://")), "memory, for want of a Redis server"
+        return choose_store(read_settings({}, store="memory://")), "memory, for want of a Redis server"
     server = stack.enter_context(EmbeddedRedis())
     return server.url, f"a Redis of our own, {server.url}"
 
 
 def _load(store: BehaviorStore | str, console: Console, *, where: str) -> None:
     async def load() -> str:
-        target = make_store(read_settings({}, store=store)) if isinstance(store, str) else store
+        target = choose_store(read_settings({}, store=store)) if isinstance(store, str) else store
         counts = await load_history(WORK / "log" / "behaviors.parquet", target, time_unit="s")
         if isinstance(store, str):
             await target.close()
