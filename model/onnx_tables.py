@@ -14,12 +14,12 @@ from onnx import numpy_helper
 
 from model.bundle.folder import to_npy
 
-_TABLE = re.compile(r"(?:.*\.)?embedding\.tables\.(\w+)\.weight")
+_TABLE = re.compile(r"(?:net\.)?([\w.]+)\.tables\.(\w+)\.weight")  # whose table, of which feature
 
 
-def table_file(feature: str) -> str:
-    """Where a bundle keeps the embeddings of a sparse feature."""
-    return f"tables/{feature}.npy"
+def table_file(name: str) -> str:
+    """Where a bundle keeps a table: the embeddings of a sparse feature, or of another part of the net for it."""
+    return f"tables/{name}.npy"
 
 
 def take_out_tables(raw: bytes) -> tuple[bytes, dict[str, str], dict[str, bytes]]:
@@ -29,7 +29,8 @@ def take_out_tables(raw: bytes) -> tuple[bytes, dict[str, str], dict[str, bytes]
     for constant in proto.graph.initializer:
         if (found := _TABLE.fullmatch(constant.name)) is None:
             continue
-        path = tables[constant.name] = table_file(found[1])
+        owner, feature = found.groups()
+        path = tables[constant.name] = table_file(feature if owner == "embedding" else f"{owner}.{feature}")
         files[path] = to_npy(numpy_helper.to_array(constant))
         _move_out(constant, path, header=len(files[path]) - len(constant.raw_data))
     return proto.SerializeToString(deterministic=True), tables, files

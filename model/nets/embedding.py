@@ -27,15 +27,24 @@ class FeatureEmbedding(nn.Module):
     and a net that learns nothing from them is the one without.
     """
 
-    def __init__(self, schema: Schema, sizes: Mapping[str, int], *, max_norm: float = 0.0) -> None:
-        """`max_norm` bounds the length of every row; 0 does not. Training keeps it after each step (`NetOptimizer`)."""
+    def __init__(
+        self, schema: Schema, sizes: Mapping[str, int], *, max_norm: float = 0.0, items: Collection[str] = ()
+    ) -> None:
+        """`max_norm` bounds the length of every row; 0 does not. Training keeps it after each step (`NetOptimizer`).
+
+        `items` are the item features to embed, by default all.
+        """
         super().__init__()
-        sparse = [f for side in SIDES for f in schema.sparse(side)]
+        sparse = [f for side in SIDES for f in schema.sparse(side) if side != "item" or not items or f.name in items]
         self.tables = nn.ModuleDict({f.name: _table(sizes[f.name], f.dim) for f in sparse})
-        self.shared = [sequence.shares for sequence in schema.behavior]
+        fields = zip((sequence.shares for sequence in schema.behavior), schema.history_columns(), strict=True)
+        kept = [(name, at) for name, at in fields if name in self.tables]
+        self.shared, self.history_columns = [name for name, _ in kept], [at for _, at in kept]
         self.pooled = {f.name: f.pooling for f in sparse if f.kind == "multi"}
-        self.columns: dict[str, dict[str, slice]] = {side: schema.columns(side) for side in SIDES}
-        self.history_columns, self.gap_columns = schema.history_columns(), schema.gap_columns()
+        self.columns: dict[str, dict[str, slice]] = {
+            side: {name: at for name, at in schema.columns(side).items() if name in self.tables} for side in SIDES
+        }
+        self.gap_columns = schema.gap_columns()
         self.sparse_names = {side: [f.name for f in schema.sparse(side)] for side in SIDES}
         self.request_width = sum(_width(schema.features(side)) for side in ("user", "context"))
         self.behavior_width = sum(schema.item_feature(name).dim for name in self.shared)

@@ -2,10 +2,10 @@
 
     logit  +=  b_u + b_i + (p_u + sum_j y_j / n) . q_i
 
-p and b sum over the user's and the context's sparse features, q and b over the candidate's, y_j is one of n behaviors.
-That is SVD++ (Koren, KDD 2008, eq. 15) on clicks, or the pairs between both halves of a factorisation machine (Rendle,
-ICDM 2010). Koren divides by the root of n; there y learned so fast that p had no say (docs/log.md). An MLP does not
-find a product of two ids by itself, and its tables cannot be shrunk as much as factors can.
+p and b_u sum over the user's and the context's sparse features; q, b_i and y belong to the item's id alone, y_j to that
+of one of n behaviors. That is SVD++ (Koren, KDD 2008, eq. 15) on clicks. Koren divides by the root of n; there y learned so fast that p had
+no say, and factors of the category took from those of the item (docs/log.md). An MLP does not find a product of two ids
+by itself, and its tables cannot be shrunk as much as factors can.
 U users, C candidates, L history, K factors; F sparse fields.
 """
 
@@ -27,25 +27,23 @@ class Factors(nn.Module):
         self.width = width
         item, user, context = (_as_wide_as(side, width + 1) for side in (schema.item, schema.user, schema.context))
         ids = dataclasses.replace(schema, item=item, user=user, context=context, behavior=())
-        self.ids = FeatureEmbedding(ids, sizes)
+        self.ids = FeatureEmbedding(ids, sizes, items={schema.keys.item})
         with torch.no_grad():
             for table in self.ids.tables.values():
                 table.get_parameter("weight")[:, width] = 0
-        shared = {sequence.shares for sequence in schema.behavior}
-        past = _as_wide_as(tuple(f for f in schema.item if f.name in shared), width)
-        self.past = FeatureEmbedding(dataclasses.replace(schema, item=past, user=(), context=()), sizes)
+        past = dataclasses.replace(schema, item=_as_wide_as(schema.item, width), user=(), context=(), times=None)
+        self.past = FeatureEmbedding(past, sizes, items={schema.keys.item})
 
     def user_half(self, request: Tensors) -> Tensor:
         """[U, K + 1]: the user's factors, and its bias last."""
         fields = self.ids.request(request, dense=False)
         mask_UL = mask_from_length(request["history"], request["history_len"])
-        past_UD = pool_history(self.past.history(request["history"]), mask_UL, "mean")
-        past_UK = torch.stack(torch.split(past_UD, self.width, dim=-1)).sum(0)
+        past_UK = pool_history(self.past.history(request["history"]), mask_UL, "mean")
         return sum(fields, nn.functional.pad(past_UK, (0, 1)))
 
     def forward(self, user_UK: Tensor, candidates: Tensors) -> Tensor:
         """The term [U, C], from what `user_half` gave."""
-        item_UCK = torch.stack(self.ids.item_extra(candidates, dense=False)).sum(0)
+        (item_UCK,) = self.ids.item_extra(candidates, dense=False)
         product_UC = (item_UCK[..., :-1] @ user_UK[:, :-1, None]).squeeze(-1)
         return product_UC + item_UCK[..., -1] + user_UK[:, -1:]
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from model.bundle.errors import ConfigError
 from model.bundle.schema import Schema
 from model.bundle.typed_table import setting
 from model.nets.attention import AttentionKind
@@ -55,8 +56,14 @@ def make_head(config: FrameConfig, embedding: FeatureEmbedding, *, reads: int = 
 
 
 def make_factors(config: FrameConfig, schema: Schema, sizes: Mapping[str, int]) -> Factors | None:
-    """The factor term of a net, if it has one."""
-    return Factors(schema, sizes, width=config.factors) if config.factors else None
+    """The factor term of a net, if it has one. Raises ConfigError if no behavior shares the item's id."""
+    if not config.factors:
+        return None
+    item = schema.keys.item
+    if item not in {sequence.shares for sequence in schema.behavior}:
+        allowed = f"0, or a schema.behavior that shares {item}"
+        raise ConfigError(file="config", key="net.factors", found=config.factors, allowed=allowed)
+    return Factors(schema, sizes, width=config.factors)
 
 
 def read_history(embedding: FeatureEmbedding, request: Tensors, pooling: Pooling) -> tuple[Tensor, Tensor, Tensor]:

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from model.batch_loss import BatchLoss
+from model.bundle.errors import ConfigError
 from model.bundle.schema import Schema, schema_from_table
 from model.export import export_halves
 from model.native_weights import native_half
@@ -69,10 +70,10 @@ def test_the_term_is_that_of_svd_plus_plus(schema: Schema, kind: str) -> None:
         user = ids["user_id"][tensors["user_sparse"][u, 0]]
         n = int(tensors["history_len"][u])
         y = torch.zeros(K)
-        for item, category in tensors["history"][u, :n].tolist():
-            y += (past["item_id"][item] + past["cate_id"][category]) / n
-        for c, (item, category) in enumerate(tensors["item_sparse"][u].tolist()):
-            candidate = ids["item_id"][item] + ids["cate_id"][category]
+        for item, _ in tensors["history"][u, :n].tolist():
+            y += past["item_id"][item] / n
+        for c, (item, _) in enumerate(tensors["item_sparse"][u].tolist()):
+            candidate = ids["item_id"][item]
             expected = user[K] + candidate[K] + (user[:K] + y) @ candidate[:K]
             assert found[u, c].item() == pytest.approx(expected.item(), abs=1e-5)
 
@@ -94,7 +95,8 @@ def test_training_shrinks_what_an_impression_looks_up(schema: Schema, kind: str)
         for u in range(4):
             item, category = batch["item_sparse"][u, 0].tolist()
             ids = {"user_id": int(batch["user_sparse"][u, 0]), "item_id": item, "cate_id": category}
-            expected += 0.25 * sum(tables[n].weight[i].detach().square().sum().item() for n, i in ids.items()) / 4
+            rows_ = [tables[n].weight[i].detach() for n, i in ids.items() if n in tables]
+            expected += 0.25 * sum(row.square().sum().item() for row in rows_) / 4
 
     assert (shrunk - plain).item() == pytest.approx(expected, rel=1e-4)
 
@@ -110,3 +112,16 @@ def test_both_formats_pass_the_gate(schema: Schema, kind: str) -> None:
     export_torchscript(net, golden, candidates)
 
     assert native_half(net) is None
+
+
+def test_factors_need_the_items_of_the_history() -> None:
+    """A history of categories alone has no item whose factors could be averaged."""
+    table = {
+        "keys": {"category": "cate_id"},
+        "item": [{"name": "item_id"}, {"name": "cate_id"}],
+        "behavior": [{"shares": "cate_id", "column": "c"}],
+    }
+    with pytest.raises(
+        ConfigError, match=r"net\.factors: found 3, allowed: 0, or a schema\.behavior that shares item_id"
+    ):
+        build_net({"kind": "base", "factors": K}, schema_from_table(table, file="test"), SIZES, file="test")
