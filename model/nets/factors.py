@@ -3,9 +3,9 @@
     logit  +=  b_u + b_i + (p_u + sum_j y_j / n) . q_i
 
 p and b_u sum over the user's and the context's sparse features; q, b_i and y belong to the item's id alone, y_j to that
-of one of n behaviors. That is SVD++ (Koren, KDD 2008, eq. 15) on clicks. Koren divides by the root of n; there y learned so fast that p had
-no say, and factors of the category took from those of the item (docs/log.md). An MLP does not find a product of two ids
-by itself, and its tables cannot be shrunk as much as factors can.
+of one of n behaviors. That is SVD++ (Koren, KDD 2008, eq. 15) on clicks. Koren divides by the root of n; there y
+learned so fast that p had no say, and factors of the category took from those of the item (docs/log.md). An MLP does
+not find a product of two ids by itself, and its tables cannot be shrunk as much as factors can.
 U users, C candidates, L history, K factors; F sparse fields.
 """
 
