@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 from redis import Redis
 
 from model.config import RunConfig, read_config
@@ -94,6 +95,7 @@ def train_again(small_config: RunConfig, small_synthetic_log: Log) -> Callable[[
     prepared = prepare(small_synthetic_log, small_config)
 
     def train(kind: str) -> TrainedRun:
+        torch.set_num_threads(1)  # sums of two threads are rounded otherwise, and a test before may have set the number
         return run_training(small_synthetic_log, prepared, small_config.with_net(kind))[0]
 
     return train

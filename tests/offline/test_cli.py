@@ -196,7 +196,7 @@ def test_another_net_on_the_command_line(config: Path, tmp_path: Path) -> None:
     printed = succeed("train", config, "--out", tmp_path / "run", "--net", "base")
 
     assert "base: best after" in printed
-    assert "found 'mlp', allowed: one of base, din, dien" in fail(
+    assert "found 'mlp', allowed: one of base, wide_deep, pnn, din, " in fail(
         "train", config, "--out", tmp_path / "no", "--net", "mlp"
     )
     assert not (tmp_path / "no").exists()
