@@ -164,13 +164,13 @@ async def test_a_defect_of_ours_is_a_500_in_the_same_shape(serve_fake, runtime):
     assert "KeyError: 'a defect'" in logged[0]["exception"]
 
 
-# The death itself is what this test is about.
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 async def dead(client) -> bool:
     """Only a restart helps."""
     return (await client.get("/livez")).status_code == 503
 
 
+# The death itself is what this test is about.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 async def test_a_crashed_thread_is_replaced_once(serve_fake, runtime):
     """A compute thread that crashes fails its request and is replaced; after a second crash only a restart helps."""
     async with serve_fake() as client:
