@@ -26,7 +26,7 @@ from model.bundle.records import make_behaviors
 from model.config import read_config
 from model.data.batches import encode_split
 from model.data.log import read_log
-from model.evaluate import predict
+from model.evaluate import predict_logit
 from model.metrics import auc
 from model.run_folder import load_run
 from service.embedded import EmbeddedRedis
@@ -121,7 +121,7 @@ def published(request, task, tmp_path_factory) -> Published:
     return Published(
         bundle=bundles,
         auc=json.loads((run / "metrics.json").read_text())["splits"]["test"]["auc"],
-        pctr=predict(trained.net, split),
+        pctr=trained.calibration.pctr(predict_logit(trained.net, split)),
         label=split.label,
         visits=to_visits(test),
     )
