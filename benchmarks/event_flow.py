@@ -5,6 +5,7 @@ import random
 import struct
 from dataclasses import dataclass
 from hashlib import blake2b
+from operator import itemgetter
 
 START_MS = 1_760_000_000_000
 FARTHEST = 2_000  # events that an event out of order comes late by, at most
@@ -40,8 +41,8 @@ class Flow:
         for body in bodies:
             event = json.loads(body)
             found.setdefault(str(event["user_id"]), {})[_record(event)] = float(event["time"])
-        newest = lambda one: (one[1], one[0])  # noqa: E731  # the order of a sorted set
-        return {user: sorted(held.items(), key=newest)[-self.keep :] for user, held in found.items()}
+        in_order = itemgetter(1, 0)  # of a sorted set: by time, then by the record's bytes
+        return {user: sorted(held.items(), key=in_order)[-self.keep :] for user, held in found.items()}
 
     def _event(self, number: int, rng: random.Random) -> dict[str, object]:
         """Several events share each millisecond of a user, so that ties are common."""

@@ -15,12 +15,13 @@ from structlog.typing import FilteringBoundLogger
 
 from service.api.admin import ADMIN_ROUTES, Admin, make_admin_router
 from service.api.answers import answer_errors
-from service.api.events import EVENTS_PATH, Events, make_events_router
-from service.api.feedback import FEEDBACK_PATH, FeedbackRoute, make_feedback_router
+from service.api.events import EVENTS_PATH, Events
+from service.api.feedback import FEEDBACK_PATH, FeedbackRoute
 from service.api.history import HISTORY_PATH, Histories, make_history_router
 from service.api.observe import Observe
 from service.api.routes import ROUTES, Routes, make_router
 from service.api.rows import open_compiled_rows
+from service.api.writes import make_writes_router
 from service.config import Settings, read_admin_key
 from service.loader import Runtimes
 from service.parts import Given, Parts
@@ -84,7 +85,6 @@ def _routes(parts: Parts) -> Routes:
 def _mount_writes(app: FastAPI, parts: Parts) -> None:
     """What callers send that is not to be scored: behaviors and clicks."""
     events = Events(parts.store, parts.settings, metrics=parts.metrics.events, clock=parts.clock)
-    app.include_router(make_events_router(events))
     feedback = FeedbackRoute(
         parts.serving,
         parts.settings,
@@ -92,7 +92,7 @@ def _mount_writes(app: FastAPI, parts: Parts) -> None:
         seen=parts.seen(),
         feature_log=parts.feature_log,
     )
-    app.include_router(make_feedback_router(feedback))
+    app.include_router(make_writes_router(events, feedback))
 
 
 def _mount_admin(app: FastAPI, parts: Parts, *, key: bytes) -> None:

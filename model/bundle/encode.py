@@ -80,8 +80,9 @@ class Encoder:
     def encode_request(self, user: Columns, context: Columns, *, rows: int) -> Tensors:
         """User and context features of `rows` users. One that is not given is UNKNOWN, or what `missing` says."""
         out: Tensors = {}
-        for side, columns in (("user", user), ("context", context)):
-            self._add(out, side, *self._side(side, columns, rows))  # type: ignore[arg-type]
+        given: dict[Side, Columns] = {"user": user, "context": context}
+        for side, columns in given.items():
+            self._add(out, side, *self._side(side, columns, rows))
         return out
 
     def encode_items(self, columns: Columns, *, catalogue_rows: Ids | None = None) -> Tensors:

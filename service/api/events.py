@@ -4,13 +4,11 @@ import time
 from collections.abc import Callable
 
 import orjson
-from fastapi import APIRouter, Request, Response
+from fastapi import Request, Response
 
 from service.api.answers import json_answer
 from service.api.body import read_body
 from service.api.exchange import exchange_of
-from service.api.openapi import EVENTS_REQUEST, EVENTS_RESPONSES
-from service.api.routes import DirectRoute
 from service.config import Settings
 from service.errors import Conflict, InvalidRequest, StoreUnavailable, TooLarge
 from service.event_metrics import EventMetrics
@@ -91,17 +89,3 @@ class Events:
             ) from error
         except StoreError as error:
             raise StoreUnavailable("the store did not take the events: send all of them again") from error
-
-
-def make_events_router(events: Events) -> APIRouter:
-    """The router that FastAPI mounts and documents."""
-    router = APIRouter(route_class=DirectRoute)
-    router.add_api_route(
-        EVENTS_PATH,
-        events.append,
-        methods=["POST"],
-        status_code=202,
-        responses=EVENTS_RESPONSES,
-        openapi_extra=EVENTS_REQUEST,
-    )
-    return router

@@ -5,15 +5,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import orjson
-from fastapi import APIRouter, Request, Response
+from fastapi import Request, Response
 
 from service.api.answers import json_answer
 from service.api.body import read_body
 from service.api.columns import shown
 from service.api.exchange import exchange_of
-from service.api.openapi import FEEDBACK_REQUEST, FEEDBACK_RESPONSES
 from service.api.parse import validated
-from service.api.routes import DirectRoute
 from service.api.schemas import FeedbackBody, ImpressionBody
 from service.config import Settings
 from service.errors import InvalidRequest, TooLarge
@@ -92,20 +90,6 @@ class FeedbackRoute:
         most = self._settings.max_feedback
         if max(found, len(reported)) > most:
             raise TooLarge(f"feedback: found {max(found, len(reported))} impressions, allowed: 1 to {most} in all")
-
-
-def make_feedback_router(route: FeedbackRoute) -> APIRouter:
-    """The router that FastAPI mounts and documents."""
-    router = APIRouter(route_class=DirectRoute)
-    router.add_api_route(
-        FEEDBACK_PATH,
-        route.report,
-        methods=["POST"],
-        status_code=202,
-        responses=FEEDBACK_RESPONSES,
-        openapi_extra=FEEDBACK_REQUEST,
-    )
-    return router
 
 
 def _read(raw: bytes) -> tuple[list[object], bool]:

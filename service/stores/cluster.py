@@ -1,6 +1,6 @@
 """The Directory of a Redis Cluster: 16,384 slots, each with an owner and its replicas."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from itertools import count
 from typing import Any
 
@@ -8,7 +8,7 @@ from redis.crc import key_slot
 from redis.exceptions import MovedError, RedisError, ResponseError
 
 from service.stores.address import Place
-from service.stores.directory import LOOK_EVERY_S, Lookup, MakeNode, Nodes
+from service.stores.directory import LOOK_EVERY_S, MakeNode, Searched
 from service.stores.node import Node
 
 SLOTS = 16_384
@@ -17,16 +17,14 @@ LOOK_S = 0.3  # for one server; then the next is asked
 Owners = list[tuple[Place, ...]]  # by slot: the master and then its replicas; empty where nobody owns it
 
 
-class Cluster:
+class Cluster(Searched):
     """Knows the owners from CLUSTER SLOTS, and from servers that say MOVED."""
 
     def __init__(self, seeds: Sequence[Place], *, make: MakeNode, clock: Callable[[], float]) -> None:
         self._seeds = seeds
-        self._servers = Nodes(make)
-        self._lookup = Lookup(self._look, clock=clock)
+        super().__init__(make, self._look, clock=clock)
         self._owners: Owners = [()] * SLOTS
         self._turn = count()
-        self.trouble: Exception | None = None
 
     def find(self, key: bytes, *, replica: bool) -> Node | None:
         """See Directory."""
@@ -36,28 +34,10 @@ class Cluster:
             return found
         return self._servers.at(owners[0]) if owners else None
 
-    def at(self, place: Place) -> Node:
-        """See Directory."""
-        return self._servers.at(place)
-
     def moved(self, error: MovedError) -> None:
         """See Directory. The replicas of that slot are known after the next look."""
         if error.host:
             self._owners[error.slot_id] = ((error.host, error.port),)
-
-    async def look_again(self, *, timeout_s: float) -> bool:
-        """See Directory."""
-        await self._lookup.wait(timeout_s=timeout_s)
-        return True
-
-    def nodes(self) -> Iterable[Node]:
-        """See Directory."""
-        return self._servers
-
-    async def close(self) -> None:
-        """See Directory."""
-        await self._lookup.close()
-        await self._servers.close()
 
     async def ask(self) -> Owners:
         """Who owns what, from the first server that answers. Raises what the last one raised."""

@@ -156,3 +156,30 @@ class Lookup:
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait([self._task])
+
+
+class Searched:
+    """What directories share that find their servers by looking. `look` raises no error and ends by itself."""
+
+    def __init__(self, make: MakeNode, look: Callable[[], Awaitable[None]], *, clock: Callable[[], float]) -> None:
+        self._servers = Nodes(make)
+        self._lookup = Lookup(look, clock=clock)
+        self.trouble: Exception | None = None
+
+    def at(self, place: Place) -> Node:
+        """See Directory."""
+        return self._servers.at(place)
+
+    async def look_again(self, *, timeout_s: float) -> bool:
+        """See Directory."""
+        await self._lookup.wait(timeout_s=timeout_s)
+        return True
+
+    def nodes(self) -> Iterable[Node]:
+        """See Directory."""
+        return self._servers
+
+    async def close(self) -> None:
+        """See Directory."""
+        await self._lookup.close()
+        await self._servers.close()

@@ -1,13 +1,13 @@
 """The Directory of a master with replicas that Sentinels watch."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 
 from redis.exceptions import MovedError, RedisError, ResponseError
 
 from service.stores.address import Place
 from service.stores.base import StoreMisconfigured
 from service.stores.connections import Connections
-from service.stores.directory import LOOK_EVERY_S, Lookup, MakeNode, Nodes
+from service.stores.directory import LOOK_EVERY_S, MakeNode, Searched
 from service.stores.node import Node
 from service.stores.patience import patience
 
@@ -15,7 +15,7 @@ SENTINEL_S = 0.3  # for one Sentinel; then the next is asked
 _UNFIT = ("s_down", "o_down", "disconnected")
 
 
-class Sentinels:
+class Sentinels(Searched):
     """Asks the Sentinels in turn, the one that answered last first."""
 
     def __init__(
@@ -23,11 +23,9 @@ class Sentinels:
     ) -> None:
         self._sentinels = list(sentinels)
         self._service = service
-        self._servers = Nodes(make)
-        self._lookup = Lookup(self._look, clock=clock)
+        super().__init__(make, self._look, clock=clock)
         self._master: Place | None = None
         self._replicas: list[Place] = []
-        self.trouble: Exception | None = None
 
     def find(self, key: bytes, *, replica: bool) -> Node | None:  # noqa: ARG002, RUF100  # a Directory's
         """See Directory."""
@@ -36,26 +34,12 @@ class Sentinels:
             return found
         return None if self._master is None else self._servers.at(self._master)
 
-    def at(self, place: Place) -> Node:
-        """See Directory."""
-        return self._servers.at(place)
-
     def moved(self, error: MovedError) -> None:
         """See Directory. Only a cluster says that."""
 
-    async def look_again(self, *, timeout_s: float) -> bool:
-        """See Directory."""
-        await self._lookup.wait(timeout_s=timeout_s)
-        return True
-
-    def nodes(self) -> Iterable[Node]:
-        """See Directory."""
-        return self._servers
-
     async def close(self) -> None:
         """See Directory."""
-        await self._lookup.close()
-        await self._servers.close()
+        await super().close()
         for sentinel in self._sentinels:
             await sentinel.close()
 
