@@ -15,6 +15,7 @@ from model.checkpoint import Checkpoints, run_identity
 from model.config import RunConfig
 from model.data.batches import EncodedSplit, encode_split
 from model.data.downsample import downsampled
+from model.data.fresh_negatives import FreshNegatives
 from model.data.log import Log
 from model.data.negatives import NegativeSampler
 from model.data.vocab import fit_encoder, prior_ctr
@@ -66,6 +67,7 @@ def run_training(
             train=prepared.train,
             valid=prepared.valid,
             sampler=NegativeSampler(encoder),
+            fresh=FreshNegatives(encoder, prepared.train) if config.train.fresh_negatives else None,
             impressions=_impressions(prepared, config),
         )
         training = train(net, samples, config=config.train, report=report, checkpoints=checkpoints)

@@ -12,6 +12,7 @@ from model.batch_loss import BatchLoss, adapted, training_device
 from model.bundle.vocabulary import Ids
 from model.checkpoint import Checkpoints, Snapshot
 from model.data.batches import EncodedSplit, batches
+from model.data.fresh_negatives import FreshNegatives
 from model.data.negatives import NegativeSampler
 from model.evaluate import predict
 from model.metrics import all_metrics
@@ -37,11 +38,14 @@ class Step:
 
 @dataclass(frozen=True, kw_only=True)
 class Samples:
-    """What a net learns from. Without `sampler` DIEN's auxiliary loss has no negatives and is left out."""
+    """What a net learns from. Without `sampler` DIEN's auxiliary loss has no negatives and is left out; without `fresh`
+    the non-clicks of `train` stay as they are.
+    """
 
     train: EncodedSplit
     valid: EncodedSplit
     sampler: NegativeSampler | None = None
+    fresh: FreshNegatives | None = None
     impressions: Mapping[str, Tensor] | None = None  # for train.embedding_l2: regularisation.impressions_by_table
 
 
@@ -145,7 +149,8 @@ class _Run:
 
     def _step(self, rows: Ids) -> float:
         self.net.train()
-        loss = self.loss(self.samples.train.take(rows), self.rng)
+        batch, fresh = self.samples.train.take(rows), self.samples.fresh
+        loss = self.loss(fresh.redraw(batch, rows, self.rng) if fresh else batch, self.rng)
         self.optimizer.step(loss)
         if loss.is_cuda and self.optimizer.steps % _GPU_LOSS_EVERY != 1:
             return self._loss_read

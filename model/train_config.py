@@ -32,6 +32,7 @@ class TrainConfig:
     embedding_beta1: float = setting(0.9, low=0.0, high=0.999)  # Adam's momentum for tables; 0 needs no memory for it
     lookup_l2: float = setting(0.0, low=0.0)  # of the rows that an impression looks up, behaviors apart
     embedding_l2: float = setting(0.0, low=0.0)  # mini-batch aware regularisation
+    fresh_negatives: bool = False  # non-clicks get another item in every epoch; only where the log drew them at random
     negative_sampling_rate: float = setting(1.0, low=1e-6, high=1.0)  # share of non-clicks trained on; calibrated back
     device: str = "cpu"  # or cuda, cuda:N
     precision: Literal["float32", "bfloat16"] = "float32"  # of the arithmetic; weights stay float32

@@ -1,0 +1,55 @@
+"""Non-clicks drawn anew in every epoch, for logs whose non-clicks somebody drew at random.
+
+A pair of user and item that is drawn once and kept is learnt by heart within a few epochs. Drawn anew, every epoch
+shows other pairs of the same distribution, as sampled training objectives do (Rendle et al., BPR, UAI 2009,
+section 4.1.2).
+"""
+
+import numpy as np
+
+from model.bundle.encode import Encoder, Tensors
+from model.bundle.schema import UNKNOWN
+from model.bundle.vocabulary import Ids
+from model.data.batches import EncodedSplit
+
+_TRIES = 10  # an item that a user clicked is drawn again; who clicked nearly everything keeps the logged non-click
+
+
+class FreshNegatives:
+    """Draws items of the training vocabulary uniformly, each with the features that the catalogue gives it."""
+
+    def __init__(self, encoder: Encoder, train: EncodedSplit) -> None:
+        """Raises ValueError if training saw no item."""
+        encoded = encoder.encode_items({encoder.schema.keys.item: encoder.catalogue.ids})
+        known = encoder.item_index(encoded) != UNKNOWN
+        if not known.any():
+            raise ValueError("fresh negatives need an item that training saw, there is none")
+        self._encoder = encoder
+        self._items: Tensors = {name: tensor[known] for name, tensor in encoded.items()}
+        self._index = encoder.item_index(self._items)
+        self._users = np.unique(train.user, return_inverse=True)[1]
+        self._rows = len(encoder.vocabularies[encoder.schema.keys.item])
+        clicked = train.label == 1
+        self._clicks = np.unique(self._pairs(self._users[clicked], encoder.item_index(train.items)[clicked]))
+
+    def redraw(self, batch: Tensors, rows: Ids, rng: np.random.Generator) -> Tensors:
+        """The batch of the training split's `rows` with other items where the label is 0.
+
+        No item is drawn that the row's user clicked in training.
+        """
+        at = np.flatnonzero(batch["label"] == 0)
+        drawn = np.full(len(at), -1)
+        for _ in range(_TRIES):
+            open_ = np.flatnonzero(drawn < 0)
+            tried = rng.integers(len(self._index), size=len(open_))
+            free = ~np.isin(self._pairs(self._users[rows[at[open_]]], self._index[tried]), self._clicks)
+            drawn[open_[free]] = tried[free]
+        at, drawn = at[drawn >= 0], drawn[drawn >= 0]
+        out = dict(batch)
+        for name, items in self._items.items():
+            out[name] = batch[name].copy()
+            out[name][at, 0] = items[drawn]
+        return out
+
+    def _pairs(self, users: Ids, items: Ids) -> Ids:
+        return users * self._rows + items
