@@ -8,6 +8,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 LoadOutcome = Literal["swapped", "refused"]
 ScoredFor = Literal["stable", "canary", "shadow"]
 ShadowOutcome = Literal["scored", "dropped", "failed"]
+_LOAD_EDGES = (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 30, 60, 120, 300, 600)
 _DIFFERENCE_EDGES = (1e-6, 1e-5, 1e-4, 1e-3, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5)
 
 
@@ -24,9 +25,22 @@ class BundleMetrics:
             registry=registry,
             multiprocess_mode="livemax",
         )
+        self._created = Gauge(
+            "ctr_bundle_created_timestamp_seconds",
+            "When the bundles that serve now were exported.",
+            ["name", "version", "role"],
+            registry=registry,
+            multiprocess_mode="livemax",
+        )
         self._serving: set[tuple[str, str, str]] = set()
         loads = Counter("ctr_bundle_loads", "Bundles loaded, by outcome.", ["outcome"], registry=registry)
         self._loads = _children(loads, ("swapped", "refused"))
+        self.load_seconds = Histogram(
+            "ctr_bundle_load_seconds",
+            "Time to fetch, verify and warm up a bundle that then served.",
+            buckets=_LOAD_EDGES,
+            registry=registry,
+        )
         scored = Counter("ctr_scored_by_role", "Requests scored, by role of the bundle.", ["role"], registry=registry)
         self._scored = _children(scored, ("stable", "canary", "shadow"))
         shadow = Counter("ctr_shadow", "Requests chosen for shadow scoring.", ["outcome"], registry=registry)

@@ -5,15 +5,23 @@ from collections.abc import Mapping
 from prometheus_client import CollectorRegistry, Counter, Histogram
 
 from service.bundle_metrics import BundleMetrics
+from service.errors import ServiceError
 from service.event_metrics import EventMetrics
 from service.feedback_metrics import FeedbackMetrics
 from service.process_metrics import ProcessMetrics
+from service.score_metrics import ScoreMetrics
+from service.store_metrics import StoreMetrics
 
 PHASES = ("parse", "store", "encode", "queue", "compute", "render", "total")
-DEGRADED = ("none", "history", "prior")
-OTHER_ROUTE = "other"  # unknown paths: a label must not be the caller's to choose
+OTHER = "other"  # unknown paths, statuses and reasons: a label must not be the caller's to choose
+SCORE_ROUTE = "/score"
+_CODES = (200, 202, 401, 403, 404, 405, 409, 413, 422, 429, 499, 500, 503, 504)
+_SCORE_CODES = (200, 405, 413, 422, 429, 499, 500, 503, 504)  # shown from the start: a rate needs the 0 before the 1
+_REASONS = (
+    *(error.error_type for error in ServiceError.__subclasses__()),
+    *("internal_error", "method_not_allowed", OTHER),
+)
 _PHASE_EDGES = (0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.015, 0.02, 0.025, 0.04, 0.05, 0.075, 0.1, 0.2, 0.5, 1, 2)
-_CANDIDATE_EDGES = (1, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000)
 
 
 class Metrics:
@@ -40,19 +48,14 @@ class Metrics:
         self._phases = {name: phase.labels(name) for name in PHASES}
         self._requests = Counter("ctr_requests", "Requests by route and status.", ["route", "code"], registry=registry)
         self._routes = frozenset(routes)
-        self._refused = Counter("ctr_refused", "POST /score refused, by reason.", ["reason"], registry=registry)
-        degraded = Counter("ctr_scored", "Requests scored, by level of degradation.", ["degraded"], registry=registry)
-        self._scored = {level: degraded.labels(level) for level in DEGRADED}
-        self._candidates = Histogram(
-            "ctr_candidates", "Candidates per scored request.", buckets=_CANDIDATE_EDGES, registry=registry
+        self._answered = {(SCORE_ROUTE, code): self._requests.labels(SCORE_ROUTE, str(code)) for code in _SCORE_CODES}
+        refused = Counter("ctr_refused", "POST /score refused, by reason.", ["reason"], registry=registry)
+        self._refused = {reason: refused.labels(reason) for reason in _REASONS}
+        self._misses = Counter(
+            "ctr_deadline_misses", "POST /score that was not answered by its deadline.", registry=registry
         )
-        self._unknown_items = Counter(
-            "ctr_unknown_items", "Candidates whose item was never seen in training.", registry=registry
-        )
-        self._unknown_users = Counter(
-            "ctr_unknown_users", "Scored requests of users never seen in training.", registry=registry
-        )
-        self._store_errors = Counter("ctr_store_errors", "Reads that the store did not answer.", registry=registry)
+        self.scores = ScoreMetrics(registry)
+        self.store = StoreMetrics(registry)
         self.events = EventMetrics(registry)
         self.feedback = FeedbackMetrics(registry)
         self.process = ProcessMetrics(registry)
@@ -60,11 +63,21 @@ class Metrics:
 
     def request(self, route: str, code: int) -> None:
         """Count an answered request."""
-        self._requests.labels(route if route in self._routes else OTHER_ROUTE, str(code)).inc()
+        counter = self._answered.get((route, code))
+        if counter is None:
+            labels = route if route in self._routes else OTHER, str(code) if code in _CODES else OTHER
+            counter = self._requests.labels(*labels)
+            if OTHER not in labels:
+                self._answered[route, code] = counter
+        counter.inc()
 
     def refused(self, reason: str) -> None:
         """Count a request that got an error; `reason` is a ServiceError's error_type."""
-        self._refused.labels(reason).inc()
+        self._refused.get(reason, self._refused[OTHER]).inc()
+
+    def missed_deadline(self) -> None:
+        """Count a request that was answered, or given up, after its deadline."""
+        self._misses.inc()
 
     def phases(self, seconds: Mapping[str, float]) -> None:
         """Record the phases of one POST /score."""
@@ -73,11 +86,6 @@ class Metrics:
 
     def scored(self, *, degraded: str, candidates: int, unknown_items: int, user_known: bool) -> None:
         """Count one scored request."""
-        self._scored[degraded].inc()
-        self._candidates.observe(candidates)
-        if unknown_items:
-            self._unknown_items.inc(unknown_items)
-        if not user_known:
-            self._unknown_users.inc()
+        self.scores.scored(degraded=degraded, candidates=candidates, unknown_items=unknown_items, user_known=user_known)
         if degraded == "history":
-            self._store_errors.inc()
+            self.store.done("read", "failed")

@@ -3,7 +3,9 @@
 Every gauge says how several processes are merged (`multiprocess_mode`); counters are summed.
 """
 
-from prometheus_client import CollectorRegistry, Counter, Gauge
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+_BATCH_EDGES = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000)
 
 
 class ProcessMetrics:
@@ -22,6 +24,12 @@ class ProcessMetrics:
         )
         self.rows = Gauge(
             "ctr_rows", "Candidate rows waiting or being computed now.", registry=registry, multiprocess_mode="livesum"
+        )
+        self.batch_rows = Histogram(
+            "ctr_batch_rows",
+            "Candidate rows that a thread computed in one go.",
+            buckets=_BATCH_EDGES,
+            registry=registry,
         )
         self.store_circuit = Gauge(
             "ctr_store_circuit",

@@ -109,7 +109,7 @@ def test_redis_may_fail_while_serving(bundle, own_redis: EmbeddedRedis, fault):
     assert pctr(degraded[0]) != pctr(healthy)
     assert [live.status_code, ready.status_code] == [200, 200]
     assert (recovered["history_len"], pctr(recovered)) == (3, pctr(healthy))
-    assert "ctr_store_errors_total 3.0" in metrics
+    assert 'ctr_store_operations_total{operation="read",outcome="failed"} 3.0' in metrics
 
 
 def test_ten_megabytes_on_a_real_connection_are_refused(bundle, redis_url):
