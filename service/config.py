@@ -13,6 +13,7 @@ from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSetti
 
 from service.event_settings import EventSettings
 from service.feedback_settings import FeedbackSettings
+from service.observe_settings import ObserveSettings
 from service.store_settings import STORE_SCHEMES, StoreSettings
 
 PREFIX = "CTR_"
@@ -28,7 +29,7 @@ class SettingsError(ValueError):
         self.problems = problems
 
 
-class Settings(EventSettings, FeedbackSettings, StoreSettings):
+class Settings(EventSettings, FeedbackSettings, ObserveSettings, StoreSettings):
     """What an operator can choose. `Settings(...)` itself reads no environment; `read_settings` does."""
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid", hide_input_in_errors=True)
@@ -67,6 +68,9 @@ class Settings(EventSettings, FeedbackSettings, StoreSettings):
     deadline_ms: float = Field(200, gt=0, le=60_000, description="Deadline of a request without X-Deadline-Ms.")
     max_deadline_ms: float = Field(10_000, gt=0, le=60_000, description="A longer X-Deadline-Ms counts as this.")
     max_candidates: int = Field(2000, ge=1, le=100_000, description="Candidates per request; more are refused (413).")
+    explain_candidates: int = Field(
+        50, ge=0, le=100_000, description="Candidates explained in one request; 0: none, and no graph for it is loaded."
+    )
     max_body_bytes: int = Field(2 * 1024**2, ge=1024, description="Largest body; a larger one is refused (413).")
     workers: int = Field(
         1, ge=1, le=256, description="Serving processes behind the one port; most services need one (ADR 6)."
