@@ -55,16 +55,27 @@ def create_app(  # noqa: PLR0913  # whatever a test or a server replaces is a pa
         async with parts.running():
             yield
 
-    app = FastAPI(title="CTR Scorer", version=version("ctr-scorer"), lifespan=lifespan)
+    app = FastAPI(
+        title="CTR Scorer",
+        version=version("ctr-scorer"),
+        lifespan=lifespan,
+        telemetry={"tracing": False, "metrics": False, "logs": False},  # of its own, beside ours
+    )
     _mount_writes(app, parts)
     if key is not None:
         _mount_admin(app, parts, key=key)
     routes = _routes(parts)
     app.include_router(make_router(routes))
     answer_errors(app, parts.log)
-    inner, drain = app.build_middleware_stack(), parts.process.drain
     app.middleware_stack = Observe(
-        inner, routes.score, metrics=parts.metrics, log=parts.log, clock=parts.clock, drain=drain
+        app.build_middleware_stack(),
+        routes.score,
+        metrics=parts.metrics,
+        log=parts.log,
+        clock=parts.clock,
+        drain=parts.process.drain,
+        slow_s=parts.settings.slow_ms / 1e3,
+        tracing=parts.tracing,
     )
     return app
 

@@ -7,11 +7,22 @@ import logging
 import os
 import select
 import sys
+from contextvars import ContextVar
 from typing import Any, Protocol
 
 import orjson
 import structlog
-from structlog.typing import FilteringBoundLogger, Processor
+from structlog.typing import EventDict, FilteringBoundLogger, Processor
+
+
+class Identified(Protocol):
+    """A request: whatever is logged while it is handled carries its id, as it is then."""
+
+    request_id: str
+
+
+# Set by the edge. Each request has a context of its own, which the tasks that it starts inherit.
+in_request: ContextVar[Identified] = ContextVar("in_request")
 
 
 class Sink(Protocol):
@@ -104,11 +115,19 @@ class _Forward(logging.Handler):
 
 def _processors() -> list[Processor]:
     return [
+        _add_request_id,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True, key="time"),
         structlog.processors.format_exc_info,
         structlog.processors.JSONRenderer(serializer=_dumps),
     ]
+
+
+def _add_request_id(_: object, __: str, event: EventDict) -> EventDict:
+    request = in_request.get(None)
+    if request is not None:
+        event.setdefault("request_id", request.request_id)
+    return event
 
 
 def _dumps(event: object, **_: object) -> bytes:

@@ -37,6 +37,7 @@ from service.stores.items import CachedItems, RedisItems
 from service.stores.marks import RedisMarks
 from service.stores.redis import RedisStore
 from service.stores.servers import Servers
+from service.tracing import open_tracing
 from service.vitals import Vitals
 from service.watch import Watch
 
@@ -58,11 +59,13 @@ class Parts:
     def __init__(self, settings: Settings, given: Given, *, routes: tuple[str, ...]) -> None:
         """`routes` are the paths that requests are counted by.
 
-        Raises ValueError if the store's URL cannot be read, SettingsError if the feature log cannot be written.
+        Raises ValueError if the store's URL cannot be read, SettingsError if the feature log cannot be written or
+        the library for traces is missing.
         """
         self.settings, self.clock = settings, given.clock
         self.log = given.log or json_log(settings.log_level)
         self.process = given.process or Process()
+        self.tracing = open_tracing(settings)
         self.metrics = _metrics(settings, self.process.place, routes=routes)
         self.store = given.store or choose_store(settings)
         self.servers = self.store.servers if isinstance(self.store, RedisStore) else None
@@ -100,6 +103,8 @@ class Parts:
         await asyncio.to_thread(self.engine.close)
         await asyncio.to_thread(self.feature_log.close)
         await self.store.close()
+        if self.tracing is not None:
+            await asyncio.to_thread(self.tracing.close)
 
 
 @asynccontextmanager

@@ -12,18 +12,37 @@ REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}")
 
 
 @dataclass(kw_only=True, slots=True)
+class Trace:
+    """The request's span, where there is tracing. `began_ns` is when it began, since the epoch."""
+
+    span: object
+    began_ns: int
+    trace_id: str
+    span_id: str
+    sampled: bool
+
+    @property
+    def response(self) -> str:
+        """The header `traceresponse`, in which a caller finds this span (W3C Trace Context, level 2)."""
+        return f"00-{self.trace_id}-{self.span_id}-{self.sampled:02x}"
+
+
+@dataclass(kw_only=True, slots=True)
 class Exchange:
-    """Filled in while the request is handled. Times in seconds; `started` on the app's clock."""
+    """Filled in while the request is handled. Times in seconds; those that are moments are on the app's clock."""
 
     request_id: str
     started: float
     route: str
+    received: float = 0.0  # when the body was there
+    rendering: float = 0.0  # when the answer began to be written
     status: int = 0
     error_type: str | None = None  # of the refusal, if it was refused
     phases: dict[str, float] = field(default_factory=dict)
     candidates: int | None = None
     degraded: str | None = None
     bundle_version: str | None = None
+    trace: Trace | None = None
 
 
 def open_exchange(scope: Scope, *, started: float) -> Exchange:

@@ -71,7 +71,7 @@ class Routes:
         settings = self._settings
         granted = deadline_s(request.scope, default_ms=settings.deadline_ms, max_ms=settings.max_deadline_ms)
         raw = await read_body(request.scope, request.receive, limit=settings.max_body_bytes, timeout_s=granted)
-        received = self._clock()
+        received = exchange.received = self._clock()
         if not settings.allow_prior:
             self._serving.engine.check_wait()
         body = read_envelope(raw, self._compiled)
@@ -133,7 +133,7 @@ class Routes:
         )
 
     def _render(self, exchange: Exchange, parsed: Parsed, scored: Scored) -> Response:
-        began = self._clock()
+        began = exchange.rendering = self._clock()
         ms = {name: seconds * 1e3 for name, seconds in exchange.phases.items()}
         ms["total"] = (began - exchange.started) * 1e3
         head = {"request_id": exchange.request_id, "bundle_version": exchange.bundle_version}

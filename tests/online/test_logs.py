@@ -9,6 +9,9 @@ import orjson
 import pytest
 
 from service.logs import DescriptorSink, SafeSink, json_log, redirect_stdlib
+from service.runtimes.base import RuntimeFailure
+from service.runtimes.onnx import OnnxRuntime
+from service.stores.memory import MemoryStore
 
 
 class BrokenPipe(io.RawIOBase):
@@ -47,6 +50,51 @@ async def test_each_request_is_one_line(serve):
     assert (access[1]["error_type"], access[1]["phases_ms"].keys()) == ("invalid_request", {"total"})
     assert b"424242" not in sink.getvalue()
     assert b"secret" not in sink.getvalue()
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(("slow_ms", "level"), [(0, "info"), (0.001, "warning"), (60_000, "info")])
+async def test_a_slow_request_is_a_warning(serve, slow_ms, level):
+    """Above the threshold the access line is a warning and names the slowest phase; 0 means no threshold."""
+    sink = io.BytesIO()
+    async with serve(log=sink, slow_ms=slow_ms, log_level="info") as client:
+        await client.post("/score", json={"user_id": 1, "candidates": [{"item_id": 100}]})
+    (line,) = [line for line in lines(sink) if line.get("route") == "/score"]
+
+    assert line["level"] == level
+    assert ("slowest" in line) == (level == "warning")
+    if "slowest" in line:
+        phases = {**line["phases_ms"], "other": 0}
+        total = phases.pop("total")
+        phases["other"] = total - sum(phases.values())
+        assert line["slowest"] == max(phases, key=phases.get)
+
+
+@pytest.mark.anyio
+async def test_every_line_of_a_request_has_its_id(serve, tmp_path):
+    """The cause of a 500, and what a library logs meanwhile, carry the id of the body once it is read."""
+    sink = io.BytesIO()
+
+    class Broken(OnnxRuntime):
+        def score(self, state, candidates):
+            if asked:
+                raise RuntimeFailure("broken")
+            return super().score(state, candidates)
+
+    class Chatty(MemoryStore):
+        async def read(self, *args, **kwargs):
+            json_log("info", sink=sink).info("a library speaks")
+            return await super().read(*args, **kwargs)
+
+    asked: list[bool] = []
+    body = {"user_id": 1, "candidates": [{"item_id": 100}], "request_id": "mine"}
+    async with serve(log=sink, runtimes={"onnx": Broken}, store=Chatty(history_keep=5)) as client:
+        asked.append(True)
+        answer = await client.post("/score", json=body, headers={"X-Request-Id": "header"})
+    written = {line["event"]: line.get("request_id") for line in lines(sink) if line.get("route") in (None, "/score")}
+
+    assert answer.status_code == 500
+    assert written == {"ready": None, "a library speaks": "mine", "request failed": "mine", "access": "mine"}
 
 
 @pytest.mark.anyio
