@@ -4,8 +4,9 @@
                                  [--skip-peers] [--cache FOLDER] [--result FILE]
 
 FOLDER holds the tasks. Ours are trained with `examples/rating.toml` or `examples/next_item.toml`, seeds 0 to N - 1,
-peers with seed 0 and the settings of `benchmarks.peers`. Every training is kept in the cache, so the command can be
-broken off and repeated. Which of our nets stands against the best peer is decided on the validation split.
+peers with seed 0 and the settings of `benchmarks.peers`; on `*_next` one of them also with our fresh negatives.
+Every training is kept in the cache, so the command can be broken off and repeated. Which of our nets stands against
+the best peer is decided on the validation split.
 The last line is one JSON object.
 """
 
@@ -27,6 +28,7 @@ from benchmarks.quality_runs import OURS, TASKS, Figures, Job, figures
 from benchmarks.train_peers import PEERS, PeerError
 
 NETS = ("din", "dien")
+FRESH = "+fresh"  # no peer draws its non-clicks anew; one that did, through our loop, shows how much of a gain that is
 METRICS = ("auc", "gauc", "log_loss", "pcoc")
 Runs = Mapping[tuple[str, str], list[Figures]]  # (system, net) -> one entry per seed
 
@@ -57,7 +59,8 @@ def table(task: str, runs: Runs) -> str:
 def compared(task: str, runs: Runs) -> dict[str, float]:
     """Our figures over the best peer's; a metric that lacks one side is left out."""
     ours = {net: seeds for (system, net), seeds in runs.items() if system == OURS}
-    peers = [seeds[0]["test"] for (system, _), seeds in runs.items() if system != OURS]
+    peers = [seeds[0]["test"] for (system, _), seeds in runs.items() if system in PEERS]
+    fresh = [seeds[0]["test"]["auc"] for (system, _), seeds in runs.items() if system.endswith(FRESH)]
     if not ours:
         return {}
     best = max(ours, key=lambda net: _mean(ours[net], "valid", "auc"))
@@ -66,6 +69,8 @@ def compared(task: str, runs: Runs) -> dict[str, float]:
     if peers:
         lowest = min(peer["log_loss"] for peer in peers)
         out[f"{task}_log_loss_over_best_peer"] = _mean(ours[best], "test", "log_loss") - lowest
+    if fresh:
+        out[f"{task}_over_best_fresh_peer"] = _mean(ours[best], "test", "auc") - max(fresh)
     if set(NETS) <= set(ours):
         out[f"{task}_dien_over_din"] = _mean(ours["dien"], "test", "auc") - _mean(ours["din"], "test", "auc")
     return {name: round(value, 5) for name, value in out.items()}
@@ -96,7 +101,8 @@ def _runs(task: str, options: argparse.Namespace) -> dict[tuple[str, str], list[
 
 def _jobs(task: str, options: argparse.Namespace) -> Iterator[Job]:
     systems = [] if options.peers_only else [(OURS, options.seeds)]
-    systems += [] if options.skip_peers else [(peer, 1) for peer in PEERS]
+    fresh = [f"{PEERS[0]}{FRESH}"] if task.endswith("_next") else []
+    systems += [] if options.skip_peers else [(peer, 1) for peer in (*PEERS, *fresh)]
     for system, seeds in systems:
         for net in options.nets:
             for seed in range(seeds):

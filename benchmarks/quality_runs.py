@@ -27,7 +27,7 @@ Figures = dict[str, dict[str, float]]  # "valid" and "test" -> metric -> value
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """One training. `system` is `ours` or a peer."""
+    """One training. `system` is `ours` or a peer, with `+fresh` one that gets fresh negatives too."""
 
     data: Path
     task: str
@@ -87,7 +87,14 @@ def _train_ours(job: Job) -> Figures:
 
 
 def _train_peer(job: Job) -> Figures:
-    settings = {"folder": str(job.data / job.task), "peer": job.system, "net": job.net, "seed": job.seed}
+    peer, _, fresh = job.system.partition("+")
+    settings = {
+        "folder": str(job.data / job.task),
+        "peer": peer,
+        "net": job.net,
+        "seed": job.seed,
+        "fresh": bool(fresh),
+    }
     line = peer_process(
         "benchmarks.peers.train_main", {**settings, "history": TASKS[job.task]}, threads=1, timeout_s=PEER_S
     )

@@ -1,6 +1,7 @@
 """Train one peer's net on one task through a plain loop: best-validation weights, the test split read once at the end.
 
-One JSON argument: folder, peer, net, seed, history, and optionally epochs, patience. Last line: figures as JSON.
+One JSON argument: folder, peer, net, seed, history, and optionally epochs, patience, and fresh: other items for the
+non-clicks in every epoch, as `train.fresh_negatives` does for ours. Last line: figures as JSON.
 """
 
 import copy
@@ -45,6 +46,19 @@ def categories(columns: Columns, items: int) -> NDArray[np.int64]:
     return out
 
 
+def refreshed(columns: Columns, items: NDArray[np.int64], rng: np.random.Generator) -> dict[str, NDArray[np.generic]]:
+    """The columns with other items where the label is 0: uniformly those of training, none that the user clicked."""
+    label, user = columns["label"], columns["user_id"].astype(np.int64) * len(items)
+    clicks = user[label == 1] + columns["item_id"][label == 1]
+    seen = np.unique(columns["item_id"])
+    at = np.flatnonzero(label == 0)
+    drawn = columns["item_id"].copy()
+    while len(at):
+        drawn[at] = rng.choice(seen, size=len(at))
+        at = at[np.isin(user[at] + drawn[at], clicks)]
+    return {**columns, "item_id": drawn, "cate_id": items[drawn]}
+
+
 def _predict(net: PeerNet, columns: Columns, items: NDArray[np.int64]) -> NDArray[np.float32]:
     net.module.eval()
     rows = np.arange(len(columns["label"]))
@@ -65,7 +79,7 @@ def _epoch(net: PeerNet, optimizer: torch.optim.Optimizer, batches: "list[Batch]
 
 def main() -> None:
     """Train and print."""
-    given = {"epochs": 10, "patience": 2, **json.loads(sys.argv[1])}
+    given = {"epochs": 10, "patience": 2, "fresh": False, **json.loads(sys.argv[1])}
     folder, history, seed = Path(given["folder"]), given["history"], given["seed"]
     vocab = json.loads((folder / "meta.json").read_text())["vocab"]
     train, valid = (read_split(folder, split, history=history) for split in ("train", "valid"))
@@ -75,9 +89,10 @@ def main() -> None:
     optimizer = torch.optim.Adam(net.module.parameters(), lr=LEARNING_RATE)
     best, best_auc, best_epoch, started = {}, -1.0, 0, time.monotonic()
     for epoch in range(1, given["epochs"] + 1):
+        shown = refreshed(train, items, rng) if given["fresh"] else train
         order = rng.permutation(len(train["label"]))
         cuts = range(0, len(order), BATCH)
-        _epoch(net, optimizer, (batch_of(train, order[at : at + BATCH], items, seed + epoch) for at in cuts))
+        _epoch(net, optimizer, (batch_of(shown, order[at : at + BATCH], items, seed + epoch) for at in cuts))
         now = auc(valid["label"], _predict(net, valid, items))
         print(epoch, now, f"{time.monotonic() - started:.0f} s", flush=True)
         if now > best_auc:
