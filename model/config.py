@@ -60,18 +60,23 @@ def read_config(path: Path) -> RunConfig:
         raise ConfigError(file=str(path), key="(file)", found=error.strerror, allowed="a readable file") from error
     except ValueError as error:
         raise ConfigError(file=str(path), key="(syntax)", found=str(error), allowed="TOML") from error
-    file = from_table(_File, table, file=str(path))
-    check_net_table(file.net, file=str(path))
-    schema = schema_from_table(file.schema, file=str(path))
+    return config_from_table(table, file=str(path), base=path.parent)
+
+
+def config_from_table(table: Mapping[str, Any], *, file: str, base: Path) -> RunConfig:
+    """Check what a TOML file holds (`Any`: TOML values). Raises ConfigError as `read_config`, which names `file`."""
+    checked = from_table(_File, table, file=file)
+    check_net_table(checked.net, file=file)
+    schema = schema_from_table(checked.schema, file=file)
     if not schema.behavior:
-        raise ConfigError(file=str(path), key="schema.behavior", found="no sequence", allowed="at least one")
+        raise ConfigError(file=file, key="schema.behavior", found="no sequence", allowed="at least one")
     return RunConfig(
-        name=file.name,
-        data=file.data,
+        name=checked.name,
+        data=checked.data,
         schema=schema,
-        net=file.net,
-        train=file.train,
-        calibration=file.calibration,
-        pretrained=file.pretrained,
-        base=path.parent,
+        net=checked.net,
+        train=checked.train,
+        calibration=checked.calibration,
+        pretrained=checked.pretrained,
+        base=base,
     )
