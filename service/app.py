@@ -15,6 +15,7 @@ from structlog.typing import FilteringBoundLogger
 
 from service.api.admin import ADMIN_ROUTES, Admin, make_admin_router
 from service.api.answers import answer_errors
+from service.api.console import CONSOLE_ROUTES, Console, make_console_router
 from service.api.events import EVENTS_PATH, Events
 from service.api.feedback import FEEDBACK_PATH, FeedbackRoute
 from service.api.history import HISTORY_PATH, Histories, make_history_router
@@ -29,7 +30,7 @@ from service.process import Process
 from service.scoring.engine import Clock
 from service.stores.base import BehaviorStore
 
-_ROUTES = (*ROUTES, *ADMIN_ROUTES, EVENTS_PATH, HISTORY_PATH, FEEDBACK_PATH)
+_ROUTES = (*ROUTES, *ADMIN_ROUTES, *CONSOLE_ROUTES, EVENTS_PATH, HISTORY_PATH, FEEDBACK_PATH)
 
 
 def create_app(  # noqa: PLR0913  # whatever a test or a server replaces is a parameter
@@ -64,6 +65,9 @@ def create_app(  # noqa: PLR0913  # whatever a test or a server replaces is a pa
     _mount_writes(app, parts)
     if key is not None:
         _mount_admin(app, parts, key=key)
+    if settings.console:
+        console = Console(parts.serving, settings, vitals=parts.vitals, keyed=key is not None)
+        app.include_router(make_console_router(console))
     routes = _routes(parts)
     app.include_router(make_router(routes))
     answer_errors(app, parts.log)

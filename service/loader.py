@@ -18,6 +18,7 @@ from service.runtimes.shapes import Shape
 
 Runtimes = Mapping[str, Callable[[Bundle], Runtime]]  # by Manifest.export_format
 
+REPORT = "report.json"
 RUNTIMES: Runtimes = {"onnx": choose_runtime, "torchscript": choose_torchscript}
 
 
@@ -29,6 +30,7 @@ class Loaded:
     encoder: Encoder
     runtime: Runtime
     prior_ctr: NDArray[np.float32]  # by item index
+    report: bytes | None = None  # `report.json`, of the training
 
 
 def load(path: Path, *, max_candidates: int, runtimes: Runtimes = RUNTIMES) -> Loaded:
@@ -45,7 +47,14 @@ def load(path: Path, *, max_candidates: int, runtimes: Runtimes = RUNTIMES) -> L
     runtime = runtimes[manifest.export_format](bundle)
     replay_golden(runtime, bundle)
     _warm_up(runtime, bundle, max_candidates=max_candidates)
-    return Loaded(manifest=manifest, encoder=bundle.encoder, runtime=runtime, prior_ctr=bundle.prior_ctr)
+    report = bundle.files.get(REPORT)
+    return Loaded(
+        manifest=manifest,
+        encoder=bundle.encoder,
+        runtime=runtime,
+        prior_ctr=bundle.prior_ctr,
+        report=None if report is None else bytes(report),
+    )
 
 
 def replay_golden(runtime: Runtime, bundle: Bundle) -> None:

@@ -25,6 +25,8 @@ class ObserveSettings(BaseSettings):
         1, ge=0, le=100, description="Share of requests traced where the caller's `traceparent` does not say."
     )
 
+    console: bool = Field(True, description="The page at /, for people; False: it and what it asks are not there.")
+
     @field_validator("otlp_endpoint")
     @classmethod
     def _is_http(cls, url: str) -> str:

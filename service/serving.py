@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 from service.api.parse import ScoreParser
 from service.config import Settings
-from service.errors import NotReady
+from service.errors import Conflict, NotReady
 from service.loader import Loaded
 from service.scoring.engine import Clock, Engine
 from service.scoring.new_items import ItemSource
@@ -102,6 +102,15 @@ class Serving:
         if canary is not None and in_share(f"{canary.version}:{user_id}", percent=self._settings.canary_percent):
             return canary
         return stable
+
+    def of_role(self, role: Role) -> Served:
+        """The bundle of that role. Raises NotReady if nothing serves, Conflict if there is no canary."""
+        stable, canary = self.current(), self.lineup.canary
+        if role == "stable":
+            return stable
+        if canary is None:
+            raise Conflict("there is no canary")
+        return canary
 
     def beside(self, served: Served) -> Served | None:
         """The other bundle of the lineup, if there is one."""

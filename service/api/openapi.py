@@ -22,7 +22,7 @@ def refusals(*statuses: int) -> Responses:
     return {status: {"model": Refusal} for status in statuses}
 
 
-SCORE_RESPONSES = {200: {"model": ScoreAnswer}, **refusals(413, 422, 429, 500, 503, 504)}
+SCORE_RESPONSES = {200: {"model": ScoreAnswer}, **refusals(409, 413, 422, 429, 500, 503, 504)}
 PROMOTE_REQUEST: dict[str, Any] = {  # an OpenAPI fragment
     "requestBody": {"required": True, "content": {"application/json": {"schema": Promotion.model_json_schema()}}}
 }
@@ -33,6 +33,15 @@ EVENTS_REQUEST: dict[str, Any] = {  # an OpenAPI fragment
 _USER: dict[str, Any] = {"name": "user_id", "in": "path", "required": True, "schema": {"type": "string"}}
 _LIMIT: dict[str, Any] = {"name": "limit", "in": "query", "schema": {"type": "integer", "minimum": 1}}
 HISTORY_PARAMETERS: dict[str, list[dict[str, Any]]] = {"GET": [_USER, _LIMIT], "DELETE": [_USER]}
+ROLE_PARAMETER: dict[str, Any] = {"name": "role", "in": "query", "schema": {"enum": ["stable", "canary"]}}
+_ITEMS_LIMIT: dict[str, Any] = {"name": "limit", "in": "query", "schema": {"type": "integer", "minimum": 1}}
+_ITEMS_SEED: dict[str, Any] = {"name": "seed", "in": "query", "schema": {"type": "integer", "minimum": 0}}
+_FILE: dict[str, Any] = {"name": "path", "in": "path", "required": True, "schema": {"type": "string"}}
+CONSOLE_PARAMETERS: dict[str, list[dict[str, Any]]] = {
+    "items": [_ITEMS_LIMIT, _ITEMS_SEED, ROLE_PARAMETER],
+    "report": [ROLE_PARAMETER],
+    "file": [_FILE],
+}
 FEEDBACK_RESPONSES = {202: {"model": FeedbackAnswer}, **refusals(413, 422, 504)}
 FEEDBACK_REQUEST: dict[str, Any] = {  # an OpenAPI fragment
     "requestBody": {"required": True, "content": {"application/json": {"schema": FeedbackBody.model_json_schema()}}}

@@ -11,17 +11,20 @@ from service.api.answers import json_answer
 from service.api.body import deadline_s, read_body, unless_gone
 from service.api.exchange import Exchange, exchange_of
 from service.api.observe import SCORE_PATH, Endpoint
-from service.api.openapi import SCORE_REQUEST, SCORE_RESPONSES, refusals
+from service.api.openapi import ROLE_PARAMETER, SCORE_REQUEST, SCORE_RESPONSES, refusals
 from service.api.parse import Parsed, read_envelope
 from service.api.render import render_rows, render_scored
 from service.api.rows import CompiledRows
 from service.config import Settings
+from service.errors import InvalidRequest
+from service.events import shown
 from service.feature_log import FeatureLog
 from service.metrics import Metrics
 from service.scoring.engine import Clock
 from service.scoring.scorer import Scored
 from service.serving import Serving
 from service.shadow import Answered, Shadow
+from service.source import ROLES, Role
 from service.vitals import Vitals
 
 ROUTES = (SCORE_PATH, "/livez", "/readyz", "/metrics", "/bundle", "/docs", "/openapi.json")
@@ -76,7 +79,7 @@ class Routes:
             self._serving.engine.check_wait()
         body = read_envelope(raw, self._compiled)
         exchange.request_id = body.request_id or exchange.request_id
-        served = self._serving.route(body.user_id)
+        served = self._serving.of_role(body.bundle) if body.bundle else self._serving.route(body.user_id)
         exchange.bundle_version = served.version
         parsed = served.parser.parse(body, deadline=exchange.started + granted)
         exchange.candidates = parsed.request.count
@@ -107,9 +110,9 @@ class Routes:
         manifest = self._vitals.ready().loaded.manifest
         return json_answer({"status": "ready", "bundle_version": manifest.version})
 
-    async def bundle(self, _: Request) -> Response:
-        """The manifest of the bundle that serves now."""
-        return json_answer(self._serving.current().loaded.manifest)
+    async def bundle(self, request: Request) -> Response:
+        """The manifest of the bundle that serves now, or of the canary."""
+        return json_answer(self._serving.of_role(asked_role(request)).loaded.manifest)
 
     async def metrics(self, _: Request) -> Response:
         """All metrics in the Prometheus text format, of all processes behind the port."""
@@ -144,6 +147,14 @@ class Routes:
         return Response(raw, media_type="application/json", headers={"server-timing": timing})
 
 
+def asked_role(request: Request) -> Role:
+    """The bundle that the query asks for, by default the stable one. Raises InvalidRequest."""
+    asked = request.query_params.get("role", "stable")
+    if asked not in ROLES:
+        raise InvalidRequest(f"role: found {shown(asked)}, allowed: {', '.join(ROLES)}")
+    return asked  # type: ignore[return-value]  # one of them
+
+
 def make_router(routes: Routes) -> APIRouter:
     """The router that FastAPI mounts and documents."""
     router = APIRouter(route_class=DirectRoute)
@@ -152,6 +163,12 @@ def make_router(routes: Routes) -> APIRouter:
     )
     router.add_api_route("/livez", routes.livez, methods=["GET"])
     router.add_api_route("/readyz", routes.readyz, methods=["GET"], responses=refusals(503))
-    router.add_api_route("/bundle", routes.bundle, methods=["GET"], responses=refusals(503))
+    router.add_api_route(
+        "/bundle",
+        routes.bundle,
+        methods=["GET"],
+        responses=refusals(409, 422, 503),
+        openapi_extra={"parameters": [ROLE_PARAMETER]},
+    )
     router.add_api_route("/metrics", routes.metrics, methods=["GET"])
     return router

@@ -56,6 +56,9 @@ class ScoreBody(BaseModel):
         None, description="an integer from 1: answer only the best, in rank order"
     )
     explain: bool = Field(False, description="true or false")
+    bundle: Literal["stable", "canary"] | None = Field(
+        None, description="stable or canary: which of the two bundles that serve; without it, the user's"
+    )
 
 
 class ScoreRow(BaseModel):
