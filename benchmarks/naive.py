@@ -17,7 +17,8 @@ from model.nets.augru import Augru
 from model.nets.dien import Dien
 from model.nets.din import Din
 from model.nets.embedding import mask_from_length, pool_history
-from model.recurrent_onnx import gru_op, translation_table
+from model.recurrent_onnx import translation_table
+from model.recurrent_ops import gru_op
 
 
 class NaiveNet(nn.Module):

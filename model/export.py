@@ -1,4 +1,4 @@
-"""A trained net -> the two graphs of a bundle, through the gate: same scores as eager, nothing frozen that must vary.
+"""A trained net -> the graphs of a bundle, through the gate: same scores as eager, nothing frozen that must vary.
 
 `export_halves` writes and checks; nothing reaches the disk before every check has passed (DESIGN 4 and 5).
 """
@@ -9,7 +9,6 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import numpy as np
 import onnx
 import onnxruntime
 import torch
@@ -19,10 +18,12 @@ from model.bundle.calibration import UNCALIBRATED, Calibration
 from model.bundle.encode import Tensors
 from model.bundle.folder import read_npy
 from model.bundle.manifest import Half, TensorSpec
+from model.explained import eager_explanation, explain_probes, explained_half
 from model.halves import (
     PROBES,
     ExportedHalves,
     ExportError,
+    Probe,
     eager_pctr,
     probe,
     replaced_recurrences,
@@ -32,7 +33,8 @@ from model.halves import (
 from model.nets import Net
 from model.nets.calibrated import CalibratedSigmoid
 from model.onnx_tables import open_graph, take_out_tables
-from model.recurrent_onnx import OPERATORS, translation_table
+from model.recurrent_onnx import translation_table
+from model.recurrent_ops import OPERATORS, UPDATE_OPERATORS
 
 _OPSET = 20
 
@@ -40,12 +42,12 @@ _OPSET = 20
 def export_halves(
     net: Net, request: Tensors, candidates: Tensors, *, calibration: Calibration = UNCALIBRATED
 ) -> ExportedHalves:
-    """Export both halves. `request` [G users] and `candidates` [G, C, ...] become the golden rows.
+    """Export both halves, and what explains scores. `request` [G users], `candidates` [G, C, ...]: the golden rows.
 
     `pctr` is calibrated, `logit` is as the net gives it.
 
-    Raises ExportError if eager and exported pCTR differ by more than TOLERANCE, on all golden rows at once or user by
-    user at their own history length, or if users, candidates or history length are fixed in a graph.
+    Raises ExportError if eager and exported differ by more than TOLERANCE, on all golden rows at once or user by user
+    at their own history length, or if users, candidates or history length are fixed in a graph.
     """
     net = net.eval().cpu()
     golden_pctr = eager_pctr(net, request, candidates, calibration=calibration)
@@ -55,17 +57,32 @@ def export_halves(
         user = _export(user_graph, [p.request for p in probes], [p.state for p in probes], file="user.onnx")
         inputs, outputs = [{**p.state, **p.candidates} for p in probes], [p.outputs for p in probes]
         candidate = _export(candidate_graph, inputs, outputs, file="candidate.onnx")
-    golden: Tensors = {**request, **candidates, "pctr": golden_pctr}
-    files = {**user[1], **candidate[1]}
-    exported = ExportedHalves(user=user[0], candidate=candidate[0], files=files, golden=golden)
+    explained = _export_explained(net, probes)
+    exported = ExportedHalves(
+        user=user[0],
+        candidate=candidate[0],
+        explain=explained[0],
+        files={**user[1], **candidate[1], **explained[1]},
+        golden={**request, **candidates, "pctr": golden_pctr, **eager_explanation(net, request, candidates)},
+    )
     check_parity(exported)
     return exported
 
 
 def check_parity(exported: ExportedHalves) -> None:
-    """Replay the golden rows through the graphs. Raises ExportError where the scores are not the eager net's."""
-    sessions = [_open(exported, half) for half in (exported.user, exported.candidate)]
-    replay_golden(exported, lambda request, candidates: _run(sessions, request, candidates))
+    """Replay the golden rows through the graphs. Raises ExportError where they do not give what the eager net does."""
+    halves = [exported.user, exported.candidate, *([exported.explain] if exported.explain else [])]
+    graphs = [(half, _open(exported, half)) for half in halves]
+    replay_golden(exported, lambda request, candidates: _run(graphs, {**request, **candidates}))
+
+
+def _export_explained(net: Net, probes: list[Probe]) -> tuple[Half | None, dict[str, bytes]]:
+    """The graph that tells the attention; none of a net without."""
+    inputs, outputs = explain_probes(net, probes)
+    if not inputs:
+        return None, {}
+    with replaced_recurrences(net, UPDATE_OPERATORS):
+        return _export(explained_half(net), inputs, outputs, file="explain.onnx")
 
 
 class _UserHalf(nn.Module):
@@ -150,11 +167,13 @@ def _open(exported: ExportedHalves, half: Half) -> onnxruntime.InferenceSession:
     return open_graph(exported.files[half.file], tables)
 
 
-def _run(sessions: list[onnxruntime.InferenceSession], request: Tensors, candidates: Tensors) -> np.ndarray:
-    names = [output.name for output in sessions[0].get_outputs()]
-    state = dict(zip(names, sessions[0].run(None, request), strict=True))
-    pctr: np.ndarray = sessions[1].run(["pctr"], {**state, **candidates})[0]
-    return pctr
+def _run(graphs: list[tuple[Half, onnxruntime.InferenceSession]], tensors: Tensors) -> Tensors:
+    """`tensors` and the outputs of every graph, each of which reads what those before it gave."""
+    for half, session in graphs:
+        feed = {spec.name: tensors[spec.name] for spec in half.inputs}
+        names = [spec.name for spec in half.outputs]
+        tensors = {**tensors, **dict(zip(names, session.run(names, feed), strict=True))}
+    return tensors
 
 
 @contextmanager

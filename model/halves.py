@@ -19,7 +19,9 @@ TOLERANCE = 1e-5  # largest difference in pCTR between eager and exported that p
 # Users, history length and candidates: the example that is exported, and one where each of the three is another.
 PROBES = ((2, 3, 4), (3, 3, 4), (2, 5, 4), (2, 3, 6))
 
-Score = Callable[[Tensors, Tensors], np.ndarray]  # request and candidates -> pCTR [U, C]
+EXPLAINED = ("attention", "update")  # what golden rows hold beside pCTR, where the net has them
+
+Run = Callable[[Tensors, Tensors], Tensors]  # request and candidates -> pCTR [U, C] and the rest that golden rows hold
 
 
 class ExportError(RuntimeError):
@@ -28,12 +30,13 @@ class ExportError(RuntimeError):
 
 @dataclass(frozen=True, kw_only=True)
 class ExportedHalves:
-    """Both graphs as bytes, and what the manifest says about them."""
+    """The graphs as bytes, and what the manifest says about them."""
 
     user: Half
     candidate: Half
+    explain: Half | None  # None for a net without attention
     files: Mapping[str, bytes]
-    golden: Tensors  # the inputs that the gate was run on, and `pctr` [U, C] from the eager net
+    golden: Tensors  # the inputs that the gate was run on, and from the eager net `pctr` [U, C] and EXPLAINED [U, C, L]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,27 +94,40 @@ def tensor_specs(probes: list[dict[str, Tensor]]) -> tuple[TensorSpec, ...]:
     return tuple(specs)
 
 
-def replay_golden(exported: ExportedHalves, score: Score) -> None:
+def replay_golden(exported: ExportedHalves, run: Run) -> None:
     """Replay the golden rows: all at once, then one user and one candidate at a time without the padding.
 
-    Raises ExportError if a score of `score` differs from the eager net's by more than TOLERANCE.
+    Raises ExportError if anything that `run` gives differs from the eager net's by more than TOLERANCE.
     """
     golden = exported.golden
+    expected = {name: golden[name] for name in ("pctr", *EXPLAINED) if name in golden}
     request = {spec.name: golden[spec.name] for spec in exported.user.inputs}
     candidates = {spec.name: golden[spec.name] for spec in exported.candidate.inputs if spec.name in golden}
-    compare(score(request, candidates), golden["pctr"], rows="all golden rows")
+    compare(run(request, candidates), expected, rows="all golden rows")
     for u in range(len(golden["pctr"])):
+        length = max(int(golden["history_len"][u]), 1)
         one = {name: tensor[u : u + 1] for name, tensor in request.items()}
-        one["history"] = one["history"][:, : max(int(one["history_len"][0]), 1)]
+        one["history"] = one["history"][:, :length]
         first = {name: tensor[u : u + 1, :1] for name, tensor in candidates.items()}
-        compare(score(one, first), golden["pctr"][u : u + 1, :1], rows=f"golden user {u} alone")
+        alone = {name: tensor[u : u + 1, :1, ..., :length] for name, tensor in expected.items() if name != "pctr"}
+        compare(run(one, first), {"pctr": expected["pctr"][u : u + 1, :1], **alone}, rows=f"golden user {u} alone")
 
 
-def compare(found: np.ndarray, expected: np.ndarray, *, rows: str) -> None:
-    """Raise ExportError, saying which `rows`, if pCTR differs by more than TOLERANCE anywhere."""
-    difference = float(np.abs(found - expected).max())
-    if not difference <= TOLERANCE:  # not ">", so that NaN is refused
-        raise ExportError(f"{rows}: eager and exported pCTR differ by {difference:.2e}, allowed {TOLERANCE:.0e}")
+def compare(found: Tensors, expected: Tensors, *, rows: str) -> None:
+    """Raise ExportError, saying which `rows`, if a tensor of `expected` differs by more than TOLERANCE anywhere.
+
+    Attention without softmax has no bound, so beyond 1 the tolerance is relative.
+    """
+    for name, values in expected.items():
+        difference = _difference(found[name], values)
+        if not difference <= TOLERANCE:  # not ">", so that NaN is refused
+            what = {"pctr": "pCTR"}.get(name, name)
+            raise ExportError(f"{rows}: eager and exported {what} differ by {difference:.2e}, allowed {TOLERANCE:.0e}")
+
+
+def _difference(found: np.ndarray, expected: np.ndarray) -> float:
+    """The largest, relative to what is expected where that is beyond 1."""
+    return float((np.abs(found - expected) / np.maximum(np.abs(expected), 1)).max(initial=0.0))
 
 
 def to_torch(tensors: Tensors) -> dict[str, Tensor]:

@@ -21,8 +21,19 @@ Format = Literal["onnx", "torchscript"]
 _EXPORTS = {"onnx": export_halves, "torchscript": export_torchscript}
 
 
-def publish(run: TrainedRun, root: Path, *, version: str, code_version: str, export_format: Format = "onnx") -> Path:
-    """Export `run` and write `root/<version>/`. Raises ExportError, or BundleError if the version is there already."""
+def publish(  # noqa: PLR0913  # what is exported, where to, and what a manifest says beside it
+    run: TrainedRun,
+    root: Path,
+    *,
+    version: str,
+    code_version: str,
+    export_format: Format = "onnx",
+    created: int | None = None,
+) -> Path:
+    """Export `run` and write `root/<version>/`; `created` is now, in seconds since the epoch.
+
+    Raises ExportError, or BundleError if the version is there already.
+    """
     candidates = {name: tensor for name, tensor in run.golden.items() if name.startswith("item_")}
     request = {name: tensor for name, tensor in run.golden.items() if name not in candidates}
     exported = _EXPORTS[export_format](run.net, request, candidates, calibration=run.calibration)
@@ -38,11 +49,13 @@ def publish(run: TrainedRun, root: Path, *, version: str, code_version: str, exp
         candidate_tile=run.net.candidate_tile,
         export_format=export_format,
         native=native[0] if native else None,
+        explain=exported.explain,
         calibration=dataclasses.asdict(run.calibration),
         training={"window": run.metrics["window"], "train": run.config["train"]},
         metrics=_numbers(run.metrics["splits"]),
         score_distribution=run.metrics["score_distribution"],
         code_version=code_version,
+        created=created,
     )
     files = {
         **encoder_files(run.encoder),

@@ -5,74 +5,18 @@ splitting them is a plain copy and every product is one GEMM: 1.5 times faster i
 (docs/log.md, 2026-11-22).
 """
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Self
 
 import onnx_ir as ir
 import torch
 from onnxscript import opset20
-from torch import Tensor
 
-from model.nets.aigru import aigru_recurrence
-from model.nets.augru import augru_recurrence, public_recurrence
-from model.nets.gru import gru_recurrence
+import model.recurrent_ops  # noqa: F401  # registers the operators that are translated here
 
 op: Any = opset20  # its stubs know tensors only, not the values that the exporter passes in
 
 _FLOAT = ir.TensorType(ir.DataType.FLOAT)
-
-
-@torch.library.custom_op("ctr::gru", mutates_args=())
-def gru_op(x_ULE: Tensor, weight_GE: Tensor, weight_GH: Tensor, input_bias_G: Tensor, hidden_bias_G: Tensor) -> Tensor:
-    """`gru_recurrence` as one operator that tracing cannot look into."""
-    return gru_recurrence(x_ULE, weight_GE, weight_GH, input_bias_G, hidden_bias_G)
-
-
-@torch.library.custom_op("ctr::augru", mutates_args=())
-def augru_op(inputs_ULG: Tensor, attention_UCL: Tensor, weight_GH: Tensor, bias_G: Tensor) -> Tensor:
-    """`augru_recurrence` as one operator."""
-    return augru_recurrence(inputs_ULG, attention_UCL, weight_GH, bias_G)
-
-
-@torch.library.custom_op("ctr::augru_public", mutates_args=())
-def public_op(inputs_ULG: Tensor, attention_UCL: Tensor, mask_UL: Tensor, weight_GH: Tensor, bias_G: Tensor) -> Tensor:
-    """`public_recurrence` as one operator."""
-    return public_recurrence(inputs_ULG, attention_UCL, mask_UL, weight_GH, bias_G)
-
-
-@torch.library.custom_op("ctr::aigru", mutates_args=())
-def aigru_op(inputs_ULG: Tensor, attention_UCL: Tensor, mask_UL: Tensor, weight_GH: Tensor, bias_2G: Tensor) -> Tensor:
-    """`aigru_recurrence` as one operator."""
-    return aigru_recurrence(inputs_ULG, attention_UCL, mask_UL, weight_GH, bias_2G)
-
-
-@gru_op.register_fake
-def _gru_shape(
-    x_ULE: Tensor, weight_GE: Tensor, weight_GH: Tensor, input_bias_G: Tensor, hidden_bias_G: Tensor
-) -> Tensor:
-    return x_ULE.new_empty(*x_ULE.shape[:2], weight_GH.shape[1])
-
-
-@augru_op.register_fake
-def _augru_shape(inputs_ULG: Tensor, attention_UCL: Tensor, weight_GH: Tensor, bias_G: Tensor) -> Tensor:
-    return inputs_ULG.new_empty(*attention_UCL.shape[:2], weight_GH.shape[1])
-
-
-@public_op.register_fake
-@aigru_op.register_fake
-def _masked_shape(
-    inputs_ULG: Tensor, attention_UCL: Tensor, mask_UL: Tensor, weight_GH: Tensor, bias_G: Tensor
-) -> Tensor:
-    return inputs_ULG.new_empty(*attention_UCL.shape[:2], weight_GH.shape[1])
-
-
-# What `replaced_recurrences` puts in place of each loop before export.
-OPERATORS: Mapping[Callable[..., Tensor], Callable[..., Tensor]] = {
-    gru_recurrence: gru_op,
-    augru_recurrence: augru_op,
-    public_recurrence: public_op,
-    aigru_recurrence: aigru_op,
-}
 
 
 def translation_table() -> dict[Callable[..., Any], Callable[..., Any]]:
@@ -83,6 +27,9 @@ def translation_table() -> dict[Callable[..., Any], Callable[..., Any]]:
         ops.augru.default: _augru,
         ops.augru_public.default: _augru_public,
         ops.aigru.default: _aigru,
+        ops.augru_updates.default: _augru_updates,
+        ops.augru_public_updates.default: _augru_public_updates,
+        ops.aigru_updates.default: _aigru_updates,
     }
 
 
@@ -105,6 +52,14 @@ def _gru(x_ULE: Any, weight_GE: Any, weight_GH: Any, input_bias_G: Any, hidden_b
 
 
 def _augru(inputs_ULG: Any, attention_UCL: Any, weight_GH: Any, bias_G: Any) -> Any:  # noqa: ANN401  # onnxscript values
+    return _augru_step(inputs_ULG, attention_UCL, weight_GH, bias_G).last_state(attention_UCL)
+
+
+def _augru_updates(inputs_ULG: Any, attention_UCL: Any, weight_GH: Any, bias_G: Any) -> Any:  # noqa: ANN401  # onnxscript values
+    return _augru_step(inputs_ULG, attention_UCL, weight_GH, bias_G).updates(attention_UCL)
+
+
+def _augru_step(inputs_ULG: Any, attention_UCL: Any, weight_GH: Any, bias_G: Any) -> "_Step":  # noqa: ANN401  # onnxscript values
     gates = _Gates(weight_GH)
     bias_ru, bias_c = gates.parts(bias_G, axis=0)
     x_ru, x_c = gates.parts(inputs_ULG, axis=2)
@@ -112,10 +67,18 @@ def _augru(inputs_ULG: Any, attention_UCL: Any, weight_GH: Any, bias_G: Any) -> 
     x_ru, x_c = step.per_user(op.Add(x_ru, bias_ru)), step.per_user(x_c)
     a = step.per_candidate(attention_UCL)
     u, c = step.gates_of(x_ru, x_c)
-    return step.scan(step.add("Mul", a, u), c, attention_UCL)
+    return step.move(step.add("Mul", a, u), c)
 
 
 def _augru_public(inputs_ULG: Any, attention_UCL: Any, mask_UL: Any, weight_GH: Any, bias_G: Any) -> Any:  # noqa: ANN401  # onnxscript values
+    return _augru_public_step(inputs_ULG, attention_UCL, mask_UL, weight_GH, bias_G).last_state(attention_UCL)
+
+
+def _augru_public_updates(inputs_ULG: Any, attention_UCL: Any, mask_UL: Any, weight_GH: Any, bias_G: Any) -> Any:  # noqa: ANN401  # onnxscript values
+    return _augru_public_step(inputs_ULG, attention_UCL, mask_UL, weight_GH, bias_G).updates(attention_UCL)
+
+
+def _augru_public_step(inputs_ULG: Any, attention_UCL: Any, mask_UL: Any, weight_GH: Any, bias_G: Any) -> "_Step":  # noqa: ANN401  # onnxscript values
     gates = _Gates(weight_GH)
     bias_ru, bias_c = gates.parts(bias_G, axis=0)
     x_ru, x_c = gates.parts(inputs_ULG, axis=2)
@@ -124,10 +87,18 @@ def _augru_public(inputs_ULG: Any, attention_UCL: Any, mask_UL: Any, weight_GH: 
     a = step.per_candidate(attention_UCL)
     rest = step.per_candidate(op.Sub(op.Unsqueeze(mask_UL, _at(1)), attention_UCL))
     u, c = step.gates_of(x_ru, x_c)
-    return step.scan(step.add("Add", a, step.add("Mul", rest, u)), c, attention_UCL)
+    return step.move(step.add("Add", a, step.add("Mul", rest, u)), c)
 
 
 def _aigru(inputs_ULG: Any, attention_UCL: Any, mask_UL: Any, weight_GH: Any, bias_2G: Any) -> Any:  # noqa: ANN401  # onnxscript values
+    return _aigru_step(inputs_ULG, attention_UCL, mask_UL, weight_GH, bias_2G).last_state(attention_UCL)
+
+
+def _aigru_updates(inputs_ULG: Any, attention_UCL: Any, mask_UL: Any, weight_GH: Any, bias_2G: Any) -> Any:  # noqa: ANN401  # onnxscript values
+    return _aigru_step(inputs_ULG, attention_UCL, mask_UL, weight_GH, bias_2G).updates(attention_UCL)
+
+
+def _aigru_step(inputs_ULG: Any, attention_UCL: Any, mask_UL: Any, weight_GH: Any, bias_2G: Any) -> "_Step":  # noqa: ANN401  # onnxscript values
     gates = _Gates(weight_GH)
     input_ru, input_c = gates.parts(op.Gather(bias_2G, op.Constant(value_int=0)), axis=0)
     hidden_ru, hidden_c = gates.parts(op.Gather(bias_2G, op.Constant(value_int=1)), axis=0)
@@ -139,7 +110,7 @@ def _aigru(inputs_ULG: Any, attention_UCL: Any, mask_UL: Any, weight_GH: Any, bi
     m = step.per_candidate(op.Unsqueeze(mask_UL, _at(1)))
     x_ru = step.add("Add", step.add("Mul", x_ru, a), bias_ru)
     u, c = step.gates_of(x_ru, step.add("Add", step.add("Mul", x_c, a), bias_c))
-    return step.scan(step.add("Mul", m, u), c, attention_UCL)
+    return step.move(step.add("Mul", m, u), c)
 
 
 def _at(axis: int) -> Any:  # noqa: ANN401  # onnxscript value
@@ -200,13 +171,31 @@ class _Step:
         r, u = self.nodes[-1].outputs
         return u, self.add("Tanh", self.add("Add", x_c, self.add("Mul", r, self.add("Add", g_c, self.bias_c_H1))))
 
-    def scan(self, share: ir.Value, c: ir.Value, attention_UCL: Any) -> Any:  # noqa: ANN401  # onnxscript values
-        """h <- h + share (c - h) over all steps from zero: the final state [U, C, H]."""
-        next_h = self.add("Add", self.h, self.add("Mul", share, self.add("Sub", c, self.h)))
-        next_h.shape = self.h.shape
+    def move(self, share: ir.Value, c: ir.Value) -> Self:
+        """The last nodes of the step: h <- h + share (c - h)."""
+        self.moved = self.add("Mul", share, self.add("Sub", c, self.h))
+        self.next_h = self.add("Add", self.h, self.moved)
+        self.next_h.shape = self.h.shape
+        return self
+
+    def last_state(self, attention_UCL: Any) -> Any:  # noqa: ANN401  # onnxscript values
+        """All steps from zero: the final state [U, C, H]."""
+        return op.Transpose(self._scan(attention_UCL, [self.next_h]), perm=[0, 2, 1])
+
+    def updates(self, attention_UCL: Any) -> Any:  # noqa: ANN401  # onnxscript values
+        """All steps from zero: how far each of them moved the state, [U, C, L]."""
+        state = self._scan(attention_UCL, [self.next_h, self.add("ReduceL2", self.moved, _at(1))])
+        scan = state.producer()
+        scan.resize_outputs(2)  # the exporter gives a Scan one output, whatever its body has
+        lengths_LU1C = scan.outputs[1]
+        lengths_LU1C.type = _FLOAT
+        return op.Transpose(op.Squeeze(lengths_LU1C, _at(2)), perm=[1, 2, 0])
+
+    def _scan(self, attention_UCL: Any, outputs: list[ir.Value]) -> Any:  # noqa: ANN401  # onnxscript values
+        """The Scan's first output, the last state [U, H, C]."""
         values, series = zip(*self.series, strict=True)
-        body = ir.Graph([self.h, *values], [next_h], nodes=self.nodes, name="loop_step")
+        body = ir.Graph([self.h, *values], outputs, nodes=self.nodes, name="loop_step")
         users = op.Shape(attention_UCL, start=0, end=1)
         candidates = op.Shape(attention_UCL, start=1, end=2)
         empty = op.ConstantOfShape(op.Concat(users, _at(self.gates.hidden), candidates, axis=0))
-        return op.Transpose(op.Scan(empty, *series, body=body, num_scan_inputs=len(series)), perm=[0, 2, 1])
+        return op.Scan(empty, *series, body=body, num_scan_inputs=len(series))

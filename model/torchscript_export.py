@@ -11,16 +11,16 @@ TorchScript is deprecated in torch and says so at every call; the calls here sil
 import io
 import warnings
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from model.bundle.calibration import UNCALIBRATED, Calibration
 from model.bundle.encode import Tensors
 from model.bundle.manifest import Half
+from model.explained import eager_explanation, explain_probes, explained_half
 from model.halves import (
     PROBES,
     ExportedHalves,
@@ -38,8 +38,9 @@ from model.nets.aigru import aigru_recurrence
 from model.nets.augru import augru_recurrence, public_recurrence
 from model.nets.calibrated import CalibratedSigmoid
 from model.nets.gru import gru_recurrence
+from model.updates_torchscript import UPDATE_LOOPS
 
-_NAMES = {"user": "user.ts", "candidate": "candidate.ts"}
+_NAMES = {"user": "user.ts", "candidate": "candidate.ts", "explain": "explain.ts"}
 _SIZES = ((1, 1, 1), (3, 2, 50), (8, 40, 7), (1, 100, 500))  # users, history and candidates that the gate tries
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # of every file in an archive, so that equal halves are equal bytes
 
@@ -47,25 +48,31 @@ _EPOCH = (1980, 1, 1, 0, 0, 0)  # of every file in an archive, so that equal hal
 def export_torchscript(
     net: Net, request: Tensors, candidates: Tensors, *, calibration: Calibration = UNCALIBRATED
 ) -> ExportedHalves:
-    """Export both halves. `request` [G users] and `candidates` [G, C, ...] become the golden rows.
+    """Export both halves, and what explains scores. `request` [G users], `candidates` [G, C, ...]: the golden rows.
 
     `pctr` is calibrated, `logit` is as the net gives it.
 
-    Raises ExportError if eager and exported pCTR differ by more than TOLERANCE, on the golden rows or at other numbers
-    of users, candidates and behaviors, or if a half cannot be run at those.
+    Raises ExportError if what is eager and what is exported differ by more than TOLERANCE, on the golden rows or at
+    other numbers of users, candidates and behaviors, or if a half cannot be run at those.
     """
     net = net.eval().cpu()
     pctr = eager_pctr(net, request, candidates, calibration=calibration)
-    golden: Tensors = {**request, **candidates, "pctr": pctr}
+    golden: Tensors = {**request, **candidates, "pctr": pctr, **eager_explanation(net, request, candidates)}
     probes = [probe(net, request, candidates, sizes, calibration=calibration) for sizes in PROBES]
     items = [{**p.state, **p.candidates} for p in probes]
-    with deprecated(), torch.no_grad(), _loops_that_stay(net):
+    told = explain_probes(net, probes)
+    with deprecated(), torch.no_grad(), _loops_that_stay(net, _LOOPS):
         candidate = _CandidateHalf(net, calibration)
         graphs = {"user": _trace(_UserHalf(net), probes[0].request), "candidate": _trace(candidate, items[0])}
+    if told[0]:
+        with deprecated(), torch.no_grad(), _loops_that_stay(net, {**_LOOPS, **UPDATE_LOOPS}):
+            graphs["explain"] = _trace(explained_half(net), told[0][0])
+    with deprecated():
         files = {_NAMES[half]: _plain(graph) for half, graph in graphs.items()}
     exported = ExportedHalves(
         user=_half("user", [p.request for p in probes], [p.state for p in probes]),
         candidate=_half("candidate", items, [p.outputs for p in probes]),
+        explain=_half("explain", *told) if told[0] else None,
         files=files,
         golden=golden,
     )
@@ -75,7 +82,7 @@ def export_torchscript(
 
 
 def check_parity(exported: ExportedHalves) -> None:
-    """Replay the golden rows through the saved halves. Raises ExportError where the scores are not the eager net's."""
+    """Replay the golden rows through the saved halves. Raises ExportError where they are not the eager net."""
     graphs = _load(exported)
     replay_golden(exported, lambda request, candidates: _run(graphs, request, candidates))
 
@@ -108,13 +115,7 @@ class _CandidateHalf(nn.Module):
 
 
 @contextmanager
-def _loops_that_stay(net: Net) -> Iterator[None]:
-    loops: dict[Callable[..., Tensor], Callable[..., Tensor]] = {
-        gru_recurrence: _gru,
-        augru_recurrence: _augru,
-        public_recurrence: _public,
-        aigru_recurrence: _aigru,
-    }
+def _loops_that_stay(net: Net, loops: Mapping[Callable[..., Tensor], Callable[..., Tensor]]) -> Iterator[None]:
     scripted = {eager: torch.jit.script(loop) for eager, loop in loops.items()}
     with replaced_recurrences(net, scripted):
         yield
@@ -179,6 +180,14 @@ def _aigru(inputs_ULG: Tensor, attention_UCL: Tensor, mask_UL: Tensor, weight_GH
     return h
 
 
+_LOOPS: Mapping[Callable[..., Tensor], Callable[..., Tensor]] = {
+    gru_recurrence: _gru,
+    augru_recurrence: _augru,
+    public_recurrence: _public,
+    aigru_recurrence: _aigru,
+}
+
+
 def _trace(half: nn.Module, example: dict[str, Tensor]) -> torch.jit.ScriptModule:
     # strict=False allows a dict as the result, whose keys are the same whatever comes in. The gate checks more than
     # the tracer's own second run would.
@@ -203,31 +212,36 @@ def _half(half: str, inputs: list[dict[str, Tensor]], outputs: list[dict[str, Te
     return Half(file=_NAMES[half], inputs=tensor_specs(inputs), outputs=tensor_specs(outputs))
 
 
-def _load(exported: ExportedHalves) -> list[torch.jit.ScriptModule]:
+def _load(exported: ExportedHalves) -> list[tuple[Half, torch.jit.ScriptModule]]:
+    halves = [exported.user, exported.candidate, *([exported.explain] if exported.explain else [])]
     with deprecated():
-        files = (exported.files[half.file] for half in (exported.user, exported.candidate))
-        return [torch.jit.load(io.BytesIO(raw), map_location="cpu") for raw in files]  # type: ignore[no-untyped-call]  # torch's
+        files = [io.BytesIO(exported.files[half.file]) for half in halves]
+        return [(half, torch.jit.load(file, map_location="cpu")) for half, file in zip(halves, files, strict=True)]  # type: ignore[no-untyped-call]  # torch's
 
 
-def _run(graphs: list[torch.jit.ScriptModule], request: Tensors, candidates: Tensors) -> np.ndarray:
+def _run(graphs: list[tuple[Half, torch.jit.ScriptModule]], request: Tensors, candidates: Tensors) -> Tensors:
+    """The inputs and the outputs of every half, each of which reads what those before it gave."""
+    tensors = to_torch({**request, **candidates})
     with torch.inference_mode():
-        state = graphs[0](to_torch(request))
-        pctr: np.ndarray = graphs[1]({**state, **to_torch(candidates)})["pctr"].numpy()
-    return pctr
+        for half, graph in graphs:
+            tensors = {**tensors, **graph({spec.name: tensors[spec.name] for spec in half.inputs})}
+    return {name: tensor.numpy() for name, tensor in tensors.items()}
 
 
 def _refuse_frozen(exported: ExportedHalves, net: Net, calibration: Calibration) -> None:
     """Raise ExportError if the halves cannot be run, or score differently, at other sizes than the example's."""
     golden, graphs = exported.golden, _load(exported)
     items = {name: tensor for name, tensor in golden.items() if name.startswith("item_")}
-    request = {name: tensor for name, tensor in golden.items() if name not in items and name != "pctr"}
+    request = {spec.name: golden[spec.name] for spec in exported.user.inputs}
     for sizes in _SIZES:
         at = "{} users, {} behaviors, {} candidates".format(*sizes)
         tried = probe(net, request, items, sizes, calibration=calibration)
+        told = explain_probes(net, [tried])[1]
         inputs = [{name: tensor.numpy() for name, tensor in half.items()} for half in (tried.request, tried.candidates)]
         try:
             found = _run(graphs, *inputs)
         except RuntimeError as error:
             reason = str(error).strip().rpartition("\n")[2]  # above it is the graph's own stack
             raise ExportError(f"{at}: cannot be run, a size is fixed: {reason}") from error
-        compare(found, tried.outputs["pctr"].numpy(), rows=at)
+        expected = {"pctr": tried.outputs["pctr"], **(told[0] if told else {})}
+        compare(found, {name: tensor.numpy() for name, tensor in expected.items()}, rows=at)

@@ -60,19 +60,26 @@ class Manifest:
     padding: int = PADDING
     unknown: int = UNKNOWN
     export_format: Literal["onnx", "torchscript"] = "onnx"
-    native: NativeHalf | None = None  # left out of the file where there is none, as in bundles before it existed
+    # These are left out of the file where they are None, as in bundles of before they existed.
+    native: NativeHalf | None = None
+    explain: Half | None = None  # tells the attention of a net that has one
     training: dict[str, Any] = dataclasses.field(default_factory=dict)  # window, rows, seed
     metrics: dict[str, Any] = dataclasses.field(default_factory=dict)  # by split
     calibration: dict[str, Any] = dataclasses.field(default_factory=lambda: {"kind": "none"})
     score_distribution: dict[str, Any] = dataclasses.field(default_factory=dict)
     code_version: str = ""
+    created: int | None = None  # seconds since the epoch
     files: dict[str, Any] = dataclasses.field(default_factory=dict)  # path -> sha256 of every other file
 
     def graph_files(self) -> tuple[str, ...]:
         """Every file that a runtime reads."""
         native = (self.native.file, *self.native.tables.values()) if self.native else ()
-        halves = (self.user_half, self.candidate_half)
+        halves = (self.user_half, self.candidate_half, *([self.explain] if self.explain else []))
         return (*(name for half in halves for name in (half.file, *half.tables.values())), *native)
+
+    def has_attention(self) -> bool:
+        """Whether the net has attention: then its candidate half must know where behaviors are."""
+        return any(spec.name == "state_mask" for spec in self.user_half.outputs)
 
     def parsed_schema(self) -> Schema:
         """The feature schema. Raises BundleError if it is not one."""
@@ -91,8 +98,9 @@ class Manifest:
     def to_bytes(self) -> bytes:
         """Canonical JSON, checksum included: equal manifests are equal bytes."""
         table = dataclasses.asdict(self)
-        if self.native is None:
-            del table["native"]
+        for name in ("native", "explain", "created"):
+            if table[name] is None:
+                del table[name]
         return _canonical({**table, "checksum": hashlib.sha256(_canonical(table)).hexdigest()})
 
 

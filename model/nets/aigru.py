@@ -52,7 +52,15 @@ def aigru_recurrence(
 
     Every candidate has inputs of its own here, as if it were a user; the exported loops scale them step by step.
     """
+    return aigru_states(inputs_ULG, attention_UCL, mask_UL, weight_GH, bias_2G)[-1]
+
+
+def aigru_states(
+    inputs_ULG: Tensor, attention_UCL: Tensor, mask_UL: Tensor, weight_GH: Tensor, bias_2G: Tensor
+) -> Tensor:
+    """The states after each step of that loop, [L, U, C, H]."""
     U, C, L = attention_UCL.shape
     inputs_UCLG = attention_UCL[..., None] * inputs_ULG[:, None] + bias_2G[0]
     always_N1L = mask_UL[:, None].expand(U, C, L).reshape(U * C, 1, L)
-    return gated_recurrence(inputs_UCLG.flatten(0, 1), always_N1L, weight_GH, bias_2G[1])[-1].view(U, C, -1)
+    states_LN1H = gated_recurrence(inputs_UCLG.flatten(0, 1), always_N1L, weight_GH, bias_2G[1])
+    return states_LN1H.view(L, U, C, weight_GH.shape[1])

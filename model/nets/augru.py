@@ -12,6 +12,7 @@ irrelevant behavior still changes the state. Only the mask keeps padding out.
 Shapes: U users, C candidates, L history, H hidden, G = 3H the gates (r, u, c).
 """
 
+from collections.abc import Iterator
 from typing import Literal
 
 import torch
@@ -63,6 +64,16 @@ def public_recurrence(
 
     Attention is 0 where the mask is.
     """
+    h = inputs_ULG.new_zeros(*attention_UCL.shape[:2], weight_GH.shape[1])
+    for state in public_states(inputs_ULG, attention_UCL, mask_UL, weight_GH, bias_G):
+        h = state
+    return h
+
+
+def public_states(
+    inputs_ULG: Tensor, attention_UCL: Tensor, mask_UL: Tensor, weight_GH: Tensor, bias_G: Tensor
+) -> Iterator[Tensor]:
+    """The state [U, C, H] after each step of that loop."""
     U, C, L = attention_UCL.shape
     H = weight_GH.shape[1]
     rest_UCL = mask_UL[:, None] - attention_UCL
@@ -72,4 +83,4 @@ def public_recurrence(
         r, u = torch.sigmoid(x[..., : 2 * H] + g[..., : 2 * H]).chunk(2, dim=-1)
         c = torch.tanh(x[..., 2 * H :] + r * g[..., 2 * H :])
         h = h + (attention_UCL[:, :, t, None] + rest_UCL[:, :, t, None] * u) * (c - h)
-    return h
+        yield h

@@ -4,11 +4,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from model.bundle.encode import Encoder, Tensors
 from model.bundle.schema import PADDING, UNKNOWN
 from model.bundle.vocabulary import Vocabulary
+from model.explained import attention_of
 
 _USERS, _BEHAVIORS, _CANDIDATES = 3, 16, 4
 
@@ -18,19 +19,12 @@ def attention_maps(net: nn.Module, golden: Tensors, encoder: Encoder) -> list[di
 
     The users have the longest histories of the golden rows. Empty for a net without a part called `attention`.
     """
-    attention = dict(net.named_children()).get("attention")
-    if attention is None:
-        return []
-    seen: list[Tensor] = []
     device = next(net.parameters()).device
-    hook = attention.register_forward_hook(lambda module, args, output: seen.append(output))
-    try:
-        with torch.inference_mode():
-            tensors = {n: torch.from_numpy(np.ascontiguousarray(tensor)).to(device) for n, tensor in golden.items()}
-            net.eval()(tensors, tensors)
-    finally:
-        hook.remove()
-    weight_UCL = seen[-1].cpu().numpy()
+    tensors = {n: torch.from_numpy(np.ascontiguousarray(tensor)).to(device) for n, tensor in golden.items()}
+    found = attention_of(net, tensors)
+    if found is None:
+        return []
+    weight_UCL = found.cpu().numpy()
     longest = np.argsort(-golden["history_len"].astype(np.int64), kind="stable")[:_USERS]
     return [_map(golden, encoder, user=int(u), weight_CL=weight_UCL[u]) for u in longest if golden["history_len"][u]]
 
