@@ -240,14 +240,6 @@ def test_attention_ignores_padding_and_sums_to_one(schema: Schema) -> None:
     torch.testing.assert_close(weight.sum(-1), torch.tensor([[1.0], [1.0], [0.0]]).expand(3, 4))
 
 
-def test_attention_in_training_is_the_attention_that_serves(schema: Schema) -> None:
-    """Both arrangements of the first layer give the same weights."""
-    attention = make_net(schema, kind="din").attention
-    query, keys, mask = torch.randn(3, 4, 13), attention.keys(torch.randn(3, 6, 13)), torch.ones(3, 6)
-
-    torch.testing.assert_close(attention.train()(query, keys, mask), attention.eval()(query, keys, mask))
-
-
 def test_the_recurrence_s_gradient_is_right() -> None:
     """The backward pass written by hand agrees with finite differences in float64."""
     torch.manual_seed(0)
