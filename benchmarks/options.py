@@ -1,6 +1,6 @@
 """What each option of the training file does to the validation AUC and log loss, against a baseline of the same seeds.
 
-    python -m benchmarks.options --data FOLDER [--studies nets,din,dien,features] [--seeds N] [--cache FOLDER]
+    python -m benchmarks.options --data FOLDER [--studies din,dien,features,nets] [--seeds N] [--cache FOLDER]
                                  [--result FILE]
 
 FOLDER holds `tasks/beauty_next` and `ml-100k`. Runs are short (two epochs, one thread), so that a table takes an hour
@@ -41,7 +41,7 @@ def main() -> None:
     torch.set_num_threads(1)
     page, metrics = _header(), {}
     for name in options.studies:
-        found = {label: _seeds(STUDIES[name], label, options) for label in (BASELINE, *STUDIES[name].variants)}
+        found = _runs(name, options)
         page += f"\n\n## {name}\n\n{table(found)}"
         metrics |= {f"{name}: {label}": round(difference(found, label, "auc"), 5) for label in STUDIES[name].variants}
     print(page)
@@ -117,41 +117,44 @@ def _range(seeds: list[Figures], name: str) -> str:
     return f"{min(values):.4f} to {max(values):.4f}"
 
 
-def _seeds(study: Study, label: str, options: argparse.Namespace) -> list[Figures]:
-    changes = study.variants.get(label, {})
-    configs = [config_of(study, changes, data=options.data, seed=seed) for seed in range(options.seeds)]
-    found = []
-    for seed, config in enumerate(configs):
-        print(f"{label}, seed {seed}", file=sys.stderr, flush=True)
-        found.append(_figures(config, study.users, options.cache))
+def _runs(name: str, options: argparse.Namespace) -> dict[str, list[Figures]]:
+    """The figures of every seed by label. Each seed's runs follow one another, so that their CPU times compare."""
+    study, found = STUDIES[name], dict[str, list[Figures]]()
+    for seed in range(options.seeds):
+        for label, changes in {BASELINE: {}, **study.variants}.items():
+            print(f"{name}, seed {seed}: {label}", file=sys.stderr, flush=True)
+            config = config_of(study, changes, data=options.data, seed=seed)
+            found.setdefault(label, []).append(_figures(config, study.users, options.cache))
     return found
 
 
 def _figures(config: RunConfig, users: int, cache: Path) -> Figures:
-    """Figures of the best epoch, from the cache if they are there."""
+    """Figures of the best epoch, from the cache if they are there. All ways of calibration share a training."""
     path = cache / f"{_digest(config, users)}.json"
     if not path.exists():
         cache.mkdir(parents=True, exist_ok=True)
         partial = path.with_suffix(".partial")
-        partial.write_text(json.dumps(_run(config, users)) + "\n")
+        partial.write_text(json.dumps(_train(config, users)) + "\n")
         partial.replace(path)
-    found: Figures = json.loads(path.read_text())
-    return found
+    found = json.loads(path.read_text())
+    return {"auc": found["auc"], "log_loss": found["log_loss"][config.calibration.method], "cpu_s": found["cpu_s"]}
 
 
 def _digest(config: RunConfig, users: int) -> str:
     settings = {**config_table(replace(config, base=Path())), "users": users}
+    del settings["calibration"]
     return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def _run(config: RunConfig, users: int) -> Figures:
+def _train(config: RunConfig, users: int) -> dict[str, object]:
     log = sample(config, users)
     prepared = prepare(log, config)
     started = time.process_time()
     run, training = run_training(log, prepared, config)
     spent = time.process_time() - started
-    fitted = run.report["calibration"]["cross_fitted"][config.calibration.method]
-    return {"auc": training.best_auc, "log_loss": fitted["log_loss"], "cpu_s": spent}
+    fitted = run.report["calibration"]["cross_fitted"]
+    losses = {method: figures["log_loss"] for method, figures in fitted.items()}
+    return {"auc": training.best_auc, "log_loss": losses, "cpu_s": spent}
 
 
 def _header() -> str:
@@ -159,7 +162,7 @@ def _header() -> str:
         f"# options, {os.cpu_count()} cores, {datetime.now(UTC):%Y-%m-%d}\n\n"
         f"`python -m benchmarks.options`; Python {platform.python_version()}, torch {torch.__version__}.\n"
         "Validation split: AUC of the best epoch of two, log loss after calibration on the other half of the users.\n"
-        "`nets`, `din`, `dien`: every third user of beauty_next; `features`: MovieLens 100K. Differences are of runs "
+        "`nets`, `din`, `dien`: every fourth user of beauty_next; `features`: MovieLens 100K. Differences are of runs "
         "with the same seed; in brackets lowest and highest."
     )
 

@@ -25,7 +25,7 @@ def _written(value: object) -> str:
     return str(value).lower() if isinstance(value, bool) else repr(value).replace("'", '"')
 
 
-_TRAIN = {"epochs": 2, "learning_rate": 1e-3, "embedding_learning_rate": 3e-3, "lookup_l2": 0.01}
+_TRAIN = {"epochs": 2, "batch_size": 512, "learning_rate": 1e-3, "embedding_learning_rate": 3e-3, "lookup_l2": 0.01}
 _KEYS = {"user": "user_id", "item": "item_id"}
 
 
@@ -76,7 +76,7 @@ _GENRES_OF_HISTORY = {"schema.behavior.1": {"shares": "class", "column": "hist_c
 
 
 _NET = {
-    **_each("net.head", [80, 40], [400, 160]),
+    **_each("net.head", [80, 40]),
     **_each("net.activation", "prelu"),
     **_each("net.pooling", "sum", "sqrtn"),
     **_each("net.dropout", 0.2),
@@ -88,27 +88,24 @@ _NET = {
 }
 _LOOP = {
     **_each("train.embedding_learning_rate", 0.0),
-    **_each("train.learning_rate", 3e-4, 3e-3),
-    **_each("train.batch_size", 256, 4096),
+    **_each("train.learning_rate", 3e-3),
+    **_each("train.batch_size", 4096),
     **_each("train.lookup_l2", 0.0),
-    **{
-        f"train.embedding_l2 = {strength} for lookup_l2": {"train.lookup_l2": 0.0, "train.embedding_l2": strength}
-        for strength in (0.01, 1.0)
-    },
+    "train.embedding_l2 = 0.01, lookup_l2 = 0": {"train.embedding_l2": 0.01, "train.lookup_l2": 0.0},
+    **_each("train.fresh_negatives", True),
     **_each("train.embedding_optimizer", "adagrad", "dense_adam"),
     **_each("train.embedding_beta1", 0.0),
     **_each("train.weight_decay", 0.01),
-    **_each("train.clip_norm", 0.0, 1.0),
-    **_each("train.schedule", "linear", "cosine", "exponential"),
+    **_each("train.clip_norm", 0.0),
+    **_each("train.schedule", "linear", "exponential"),
     **_each("train.warmup_steps", 50),
-    **_each("train.evaluations_per_epoch", 4),
     **_each("train.length_buckets", True),
     **_each("train.negative_sampling_rate", 0.5),
     **_each("train.precision", "bfloat16"),
     **_each("calibration.method", "isotonic", "none"),
 }
 _IDS = {
-    **_each("schema.max_history", 5, 50),
+    **_each("schema.max_history", 5),
     "dim = 8": {"schema.item.0.dim": 8, "schema.item.1.dim": 8},
     "dim = 32": {"schema.item.0.dim": 32, "schema.item.1.dim": 32},
     "item: min_count = 5": {"schema.item.0.min_count": 5},
@@ -116,15 +113,7 @@ _IDS = {
 }
 
 STUDIES: Mapping[str, Study] = {
-    "nets": Study(
-        table=_next_item({"kind": "base"}),
-        variants={
-            **_each("net.kind", "wide_deep", "pnn", "din", "din_gru", "gru_gru", "aigru", "agru", "dien"),
-            "din with softmax": {"net.kind": "din", "net.softmax": True},
-        },
-        users=3,
-    ),
-    "din": Study(table=_next_item({"kind": "din", "softmax": True}), variants={**_NET, **_LOOP, **_IDS}, users=3),
+    "din": Study(table=_next_item({"kind": "din", "softmax": True}), variants={**_NET, **_LOOP, **_IDS}, users=4),
     "dien": Study(
         table=_next_item({"kind": "dien"}),
         variants={
@@ -133,7 +122,7 @@ STUDIES: Mapping[str, Study] = {
             **_each("net.last_interest", True),
             **_each("net.augru", "public"),
         },
-        users=3,
+        users=4,
     ),
     "features": Study(
         table=_RATINGS,
@@ -153,6 +142,14 @@ STUDIES: Mapping[str, Study] = {
             "times.cut_s = a day": {"schema.times.cut_s": 86400},
             "times.cut_s = 30 minutes": {"schema.times.cut_s": 1800},
         },
+    ),
+    "nets": Study(
+        table=_next_item({"kind": "base"}),
+        variants={
+            **_each("net.kind", "wide_deep", "pnn", "din", "din_gru", "gru_gru", "aigru", "agru", "dien"),
+            "din with softmax": {"net.kind": "din", "net.softmax": True},
+        },
+        users=4,
     ),
 }
 
