@@ -24,13 +24,14 @@ from benchmarks.load_answers import ClosedPoint
 from benchmarks.load_process import Server
 from benchmarks.load_workload import Workload
 from benchmarks.load_wrk import Wrk
+from benchmarks.metrics_cost import record, sample
 from benchmarks.serve_material import prepared
 from benchmarks.serve_peers import our_service
 from service.api.routes import ROUTES
-from service.metrics import PHASES, Metrics
+from service.metrics import Metrics
 from service.process import Place
 from service.runtimes.cpu_limit import usable_cpus
-from service.shared_metrics import merged, share_values
+from service.shared_metrics import share_values
 
 COUNTS = (100, 500)
 CONNECTIONS = (1, 4, 16)
@@ -149,23 +150,16 @@ def metrics_cost(folder: Path, *, places: int = 2, repeats: int = 2000) -> dict[
     files = folder / "metrics"
     files.mkdir()
     for number in range(places):
-        share_values(Place(number=number, restarted=False, metrics=files))
-        shared = Metrics(CollectorRegistry(), slo_s=0.03, routes=ROUTES, shown=merged(files))
+        place = Place(number=number, restarted=False, metrics=files)
+        share_values(place)
+        shared = Metrics(CollectorRegistry(), slo_s=0.03, routes=ROUTES, place=place)
+    scored = sample(COUNTS[-1])
     cost: dict[str, list[float]] = {"one": [], "shared": [], "one_text": [], "shared_text": []}
     for _ in range(9):
         for name, metrics in (("one", one), ("shared", shared)):
-            cost[name].append(_cpu_s(lambda m=metrics: record(m), repeats) * 1e6)
+            cost[name].append(_cpu_s(lambda m=metrics: record(m, scored), repeats) * 1e6)
             cost[f"{name}_text"].append(_cpu_s(lambda m=metrics: generate_latest(m.shown), 10) * 1e3)
     return {name: round(statistics.median(values), 2) for name, values in cost.items()}
-
-
-def record(metrics: Metrics) -> None:
-    """What one POST /score costs in metrics."""
-    metrics.process.in_flight.inc()
-    metrics.request("/score", 200)
-    metrics.phases(dict.fromkeys(PHASES, 0.003))
-    metrics.scored(degraded="none", candidates=500, unknown_items=1, user_known=True)
-    metrics.process.in_flight.dec()
 
 
 def _cpu_s(work: Callable[[], object], repeats: int) -> float:

@@ -141,10 +141,18 @@ def export(
     export_format: Annotated[Format, typer.Option("--format", help="What executes the net when it serves.")] = "onnx",
 ) -> None:
     """Export a run as a bundle, if and only if the exported graphs give the eager net's scores."""
-    stamp = bundle_version or datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
+    now = datetime.now(UTC)
+    stamp = bundle_version or now.strftime("%Y%m%d-%H%M%S")
     with _clear_errors():
         trained, code = load_run(run), _code_version()
-        path = publish(trained, out, version=stamp, code_version=code, export_format=export_format)
+        path = publish(
+            trained,
+            out,
+            version=stamp,
+            code_version=code,
+            export_format=export_format,
+            created=int(now.timestamp()),
+        )
         if stable:
             write_pointer(out, STABLE, stamp)
     _console.print(f"parity gate passed; wrote {path}" + (" (stable)" if stable else ""))

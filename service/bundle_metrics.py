@@ -1,9 +1,15 @@
 """Metrics of the bundle's life: which serve, what was loaded or refused, and how two of them differ."""
 
 from collections.abc import Iterable, Mapping
-from typing import Literal
+from dataclasses import dataclass, field
+from typing import Any, Literal, Self
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+from model.bundle.manifest import Manifest
+from service.pctr_metrics import PctrMetrics
+from service.process import Place
+from service.source import ROLES, Role
 
 LoadOutcome = Literal["swapped", "refused"]
 ScoredFor = Literal["stable", "canary", "shadow"]
@@ -12,12 +18,40 @@ _LOAD_EDGES = (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 30, 60, 120, 300, 600)
 _DIFFERENCE_EDGES = (1e-6, 1e-5, 1e-4, 1e-3, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5)
 
 
+@dataclass(frozen=True, kw_only=True)
+class BundleFacts:
+    """A bundle that serves."""
+
+    name: str
+    version: str
+    role: Role
+    created: int | None = None  # seconds since the epoch
+    score_distribution: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, manifest: Manifest, *, role: Role) -> Self:
+        """What its manifest says."""
+        return cls(
+            name=manifest.name,
+            version=manifest.version,
+            role=role,
+            created=manifest.created,
+            score_distribution=manifest.score_distribution,
+        )
+
+    @property
+    def labels(self) -> tuple[str, str, str]:
+        """In the order that the metrics have them."""
+        return self.name, self.version, self.role
+
+
 class BundleMetrics:
     """A part of Metrics. Every label comes from a closed set but names and versions, of which at most two serve."""
 
-    def __init__(self, registry: CollectorRegistry, *, shared: bool) -> None:
-        """`shared`: other processes show these metrics too, from files that cannot drop a label."""
-        self._shared = shared
+    def __init__(self, registry: CollectorRegistry, *, shown: CollectorRegistry, place: Place | None) -> None:
+        """At a place among several, other processes show these metrics too, from files that cannot drop a label."""
+        self._shared = place is not None
+        self.pctr = PctrMetrics(registry, shown=shown, place=place)
         self._info = Gauge(
             "ctr_bundle_info",
             "The bundles that serve now.",
@@ -52,15 +86,22 @@ class BundleMetrics:
             registry=registry,
         )
 
-    def serve(self, bundles: Iterable[tuple[str, str, str]]) -> None:
-        """Remember what serves now: (name, version, role) each."""
-        for gone in self._serving:
-            self._info.labels(*gone).set(0)  # where metrics are shared a label stays, and 0 is not shown
-        if not self._shared:
-            self._info.clear()
-        self._serving = set(bundles)
-        for labels in self._serving:
-            self._info.labels(*labels).set(1)
+    def serve(self, bundles: Iterable[BundleFacts]) -> None:
+        """Remember what serves now."""
+        for gauge in (self._info, self._created):
+            for gone in self._serving:
+                gauge.labels(*gone).set(0)  # where metrics are shared a label stays, and 0 is not shown
+            if not self._shared:
+                gauge.clear()
+        serving = {bundle.role: bundle for bundle in bundles}
+        self._serving = {bundle.labels for bundle in serving.values()}
+        for bundle in serving.values():
+            self._info.labels(*bundle.labels).set(1)
+            if bundle.created is not None:
+                self._created.labels(*bundle.labels).set(bundle.created)
+        for role in ROLES:
+            found = serving.get(role)
+            self.pctr.expect(role, found, found.score_distribution if found else {})
 
     def loaded(self, outcome: LoadOutcome) -> None:
         """Count a bundle that was put in service, or refused for the first time."""

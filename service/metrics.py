@@ -8,11 +8,13 @@ from service.bundle_metrics import BundleMetrics
 from service.errors import ServiceError
 from service.event_metrics import EventMetrics
 from service.feedback_metrics import FeedbackMetrics
+from service.process import Place
 from service.process_metrics import ProcessMetrics
 from service.score_metrics import ScoreMetrics
+from service.shared_metrics import merged
 from service.store_metrics import StoreMetrics
 
-PHASES = ("parse", "store", "encode", "queue", "compute", "render", "total")
+PHASES = ("parse", "store", "encode", "queue", "compute", "explain", "render", "total")
 OTHER = "other"  # unknown paths, statuses and reasons: a label must not be the caller's to choose
 SCORE_ROUTE = "/score"
 _CODES = (200, 202, 401, 403, 404, 405, 409, 413, 422, 429, 499, 500, 503, 504)
@@ -33,14 +35,14 @@ class Metrics:
         *,
         slo_s: float,
         routes: tuple[str, ...],
-        shown: CollectorRegistry | None = None,
+        place: Place | None = None,
     ) -> None:
         """`slo_s` becomes an edge of the time histogram, so that "within the promise" is a bucket, not a guess.
 
-        `shown` is what /metrics answers with where it is not `registry`: the merged metrics of several processes.
+        `place` is this process's among several. `shown` is what /metrics answers with: the merged metrics of all.
         """
         self.registry = registry
-        self.shown = shown or registry
+        self.shown = registry if place is None else merged(place.metrics)
         edges = sorted({*_PHASE_EDGES, slo_s})
         phase = Histogram(
             "ctr_phase_seconds", "Time per phase of POST /score.", ["phase"], buckets=edges, registry=registry
@@ -59,7 +61,7 @@ class Metrics:
         self.events = EventMetrics(registry)
         self.feedback = FeedbackMetrics(registry)
         self.process = ProcessMetrics(registry)
-        self.bundles = BundleMetrics(registry, shared=self.shown is not registry)
+        self.bundles = BundleMetrics(registry, shown=self.shown, place=place)
 
     def request(self, route: str, code: int) -> None:
         """Count an answered request."""
@@ -83,9 +85,3 @@ class Metrics:
         """Record the phases of one POST /score."""
         for name, value in seconds.items():
             self._phases[name].observe(value)
-
-    def scored(self, *, degraded: str, candidates: int, unknown_items: int, user_known: bool) -> None:
-        """Count one scored request."""
-        self.scores.scored(degraded=degraded, candidates=candidates, unknown_items=unknown_items, user_known=user_known)
-        if degraded == "history":
-            self.store.done("read", "failed")

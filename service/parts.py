@@ -29,10 +29,10 @@ from service.scoring.batching import BatchQueue
 from service.scoring.engine import Clock, Engine
 from service.serving import Serving
 from service.shadow import Shadow
-from service.shared_metrics import merged
 from service.source import open_source
 from service.stores.base import BehaviorStore
 from service.stores.choice import choose_store
+from service.stores.counted import CountedItems, CountedMarks, CountedStore
 from service.stores.items import CachedItems, RedisItems
 from service.stores.marks import RedisMarks
 from service.stores.redis import RedisStore
@@ -67,8 +67,9 @@ class Parts:
         self.process = given.process or Process()
         self.tracing = open_tracing(settings)
         self.metrics = _metrics(settings, self.process.place, routes=routes)
-        self.store = given.store or choose_store(settings)
-        self.servers = self.store.servers if isinstance(self.store, RedisStore) else None
+        store = given.store or choose_store(settings)
+        self.servers = store.servers if isinstance(store, RedisStore) else None
+        self.store = CountedStore(store, self.metrics.store.done)
         self.engine = _make_engine(settings, metrics=self.metrics, clock=self.clock)
         self.feature_log = _make_feature_log(settings, metrics=self.metrics, log=self.log)
         items = _make_items(settings, self.servers, metrics=self.metrics, clock=self.clock)
@@ -80,13 +81,14 @@ class Parts:
             load=partial(load, max_candidates=settings.max_candidates, runtimes=runtimes),
             metrics=self.metrics.bundles,
             log=self.log,
+            clock=self.clock,
         )
         self.shadow = Shadow(self.serving, settings, metrics=self.metrics.bundles, log=self.log, clock=self.clock)
         self.vitals = Vitals(self.serving, self.process, metrics=self.metrics)
 
     def seen(self) -> Seen:
         """The requests that had feedback."""
-        marks = None if self.servers is None else RedisMarks(self.servers)
+        marks = None if self.servers is None else CountedMarks(RedisMarks(self.servers), self.metrics.store.done)
         settings = self.settings
         timeout_s = settings.store_timeout_ms / 1e3
         return Seen(marks, window_s=settings.feedback_window_s, timeout_s=timeout_s, clock=self.clock)
@@ -119,8 +121,14 @@ async def _running(work: Coroutine[None, None, None]) -> AsyncIterator[None]:
 def _make_engine(settings: Settings, *, metrics: Metrics, clock: Clock) -> Engine:
     threads = settings.threads or max(1, usable_cpus(len(os.sched_getaffinity(0))) // settings.workers)
     queue = BatchQueue(threads=threads, budget_rows=settings.queue_rows, max_wait_s=settings.queue_ms / 1e3)
-    step_back, crashed = partial(lower_priority, settings.compute_nice), metrics.process.thread_crashes.inc
-    return Engine(queue, threads=threads, clock=clock, on_start=step_back, on_crash=crashed)
+    return Engine(
+        queue,
+        threads=threads,
+        clock=clock,
+        on_start=partial(lower_priority, settings.compute_nice),
+        on_batch=metrics.process.batch_rows.observe,
+        on_crash=metrics.process.thread_crashes.inc,
+    )
 
 
 def make_runtimes(settings: Settings) -> Runtimes:
@@ -136,7 +144,7 @@ def _make_items(settings: Settings, redis: Servers | None, *, metrics: Metrics, 
     """Where features of items come from that are newer than the bundle."""
     if redis is None or not settings.item_cache:
         return None
-    reader = RedisItems(redis, prefix=settings.item_key_prefix)
+    reader = CountedItems(RedisItems(redis, prefix=settings.item_key_prefix), metrics.store.done)
     count = metrics.feedback.items
     return CachedItems(reader, keep=settings.item_cache, ttl_s=settings.item_cache_s, clock=clock, count=count)
 
@@ -151,9 +159,7 @@ def _make_feature_log(settings: Settings, *, metrics: Metrics, log: FilteringBou
 def _metrics(settings: Settings, place: Place | None, *, routes: tuple[str, ...]) -> Metrics:
     """Our metrics beside those of the process: memory, CPU, open files; of one process also garbage collections."""
     registry = CollectorRegistry()
-    if place is not None:
-        shown = merged(place.metrics)
-        return Metrics(registry, slo_s=settings.slo_s, routes=routes, shown=shown)
-    for collector in (ProcessCollector, PlatformCollector, GCCollector):
-        collector(registry=registry)
-    return Metrics(registry, slo_s=settings.slo_s, routes=routes)
+    if place is None:
+        for collector in (ProcessCollector, PlatformCollector, GCCollector):
+            collector(registry=registry)
+    return Metrics(registry, slo_s=settings.slo_s, routes=routes, place=place)

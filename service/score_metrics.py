@@ -1,12 +1,10 @@
-"""Metrics of what was scored: how many candidates, how much of it unknown, with which history, and which pCTR."""
+"""Metrics of what was scored: how many candidates, with which history, and how much of it unknown."""
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Histogram
 
-from model.bundle.distribution import EDGES
-from service.source import Role
+from service.scoring.scorer import Degraded, Scored
 
-DEGRADED = ("none", "history", "prior")
-_ROLES: tuple[Role, ...] = ("stable", "canary")
+DEGRADED: tuple[Degraded, ...] = ("none", "history", "prior")
 _CANDIDATE_EDGES = (1, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000)
 _HISTORY_EDGES = (0, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
 
@@ -34,20 +32,15 @@ class ScoreMetrics:
         self._unknown_users = Counter(
             "ctr_unknown_users", "Scored requests of users never seen in training.", registry=registry
         )
-        pctr = Histogram("ctr_pctr", "pCTR of candidates.", ["role"], buckets=EDGES, registry=registry)
-        self._pctr = {role: pctr.labels(role) for role in _ROLES}
-        self._psi = Gauge(
-            "ctr_pctr_psi",
-            "Population stability index of recent pCTR against the bundle's validation split.",
-            ["role"],
-            registry=registry,
-        )
 
-    def scored(self, *, degraded: str, candidates: int, unknown_items: int, user_known: bool) -> None:
+    def record(self, scored: Scored) -> None:
         """Count one scored request."""
-        self._scored[degraded].inc()
-        self._candidates.observe(candidates)
-        if unknown_items:
-            self._unknown_items.inc(unknown_items)
-        if not user_known:
+        self._scored[scored.degraded].inc()
+        self._candidates.observe(len(scored.pctr))
+        self._history.observe(scored.history_len)
+        if scored.unknown_items:
+            self._unknown_items.inc(scored.unknown_items)
+        if scored.unknown_features:
+            self._unknown_features.inc(scored.unknown_features)
+        if scored.user_status == "unknown":
             self._unknown_users.inc()

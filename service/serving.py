@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from service.api.parse import ScoreParser
+from service.bundle_metrics import BundleFacts
 from service.config import Settings
 from service.errors import Conflict, NotReady
 from service.loader import Loaded
@@ -49,9 +50,9 @@ class Lineup:
         """The one with this content, in whichever role."""
         return next((served for served in self if served.wanted == wanted), None)
 
-    def labels(self) -> list[tuple[str, str, str]]:
-        """Name, version and role of each."""
-        return [(served.loaded.manifest.name, served.version, served.role) for served in self]
+    def facts(self) -> list[BundleFacts]:
+        """What metrics tell of each."""
+        return [BundleFacts.of(served.loaded.manifest, role=served.role) for served in self]
 
 
 class Serving:

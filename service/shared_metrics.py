@@ -17,6 +17,7 @@ from prometheus_client.registry import Collector
 
 from service.process import Place
 
+OF_WHAT_SERVES = ("ctr_bundle_info", "ctr_bundle_created_timestamp_seconds")
 _FOLDER = "PROMETHEUS_MULTIPROC_DIR"  # the library asks for it in the environment and nowhere else
 
 
@@ -47,7 +48,7 @@ class _Merged(Collector):
     def collect(self) -> Iterator[Metric]:
         found: Iterable[Metric] = self._all.collect()  # type: ignore[no-untyped-call]  # the library's own
         for metric in found:
-            if metric.name.endswith("_info"):
+            if metric.name in OF_WHAT_SERVES:
                 metric.samples = [sample for sample in metric.samples if sample.value]
             yield metric
 

@@ -21,6 +21,7 @@ from model.bundle.manifest import MANIFEST
 from service.bundle_metrics import BundleMetrics
 from service.loader import Loaded
 from service.low_priority import in_low_priority
+from service.scoring.engine import Clock
 from service.serving import Serving
 from service.source import ROLES, BundleSource, Role, Wanted
 
@@ -41,7 +42,7 @@ class Refusal:
 class Watch:
     """Keeps what serves at what the pointers name. One step at a time, on the event loop."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  # what it follows, what it changes and what it tells
         self,
         source: BundleSource,
         serving: Serving,
@@ -49,12 +50,14 @@ class Watch:
         load: Callable[[Path], Loaded],
         metrics: BundleMetrics,
         log: FilteringBoundLogger,
+        clock: Clock,
     ) -> None:
         self.source = source
         self.serving = serving
         self._load = load
         self._metrics = metrics
         self._log = log
+        self._clock = clock
         self._refused: dict[Wanted | str, Refusal] = {}  # the newest last; a text where not even a look was possible
         self.last_refusal: Refusal | None = None
 
@@ -82,7 +85,7 @@ class Watch:
                 self.serving.drop(role)
             else:
                 await self._follow(role, version)
-            self._metrics.serve(self.serving.lineup.labels())
+            self._metrics.serve(self.serving.lineup.facts())
 
     async def _follow(self, role: Role, wanted: Wanted) -> None:
         found = self.serving.lineup.find(wanted)
@@ -93,6 +96,7 @@ class Watch:
             refusal.wait -= 1
             if refusal.wait > 0:
                 return
+        began = self._clock()
         try:
             loaded = await in_low_priority(partial(self._fetch_and_load, wanted))
         except Exception as error:
@@ -102,6 +106,7 @@ class Watch:
         self._refused.pop(wanted, None)
         self.serving.put(role, loaded, wanted)
         self._metrics.loaded("swapped")
+        self._metrics.load_seconds.observe(self._clock() - began)
         name, version = loaded.manifest.name, loaded.manifest.version
         self._log.info("ready", bundle=name, bundle_version=version, role=role, runtime=loaded.runtime.name)
 

@@ -13,13 +13,14 @@ from typing import Any
 import polars as pl
 
 from model.bundle.calibration import Calibration
+from model.bundle.distribution import distribution
 from model.bundle.errors import ConfigError
 from model.bundle.schema import Schema
 from model.calibration import METHODS, CalibrationConfig, cross_fitted, fit_calibration
 from model.data.log import Log
 from model.metrics import all_metrics, rela_impr
 from model.predictions import Predictions
-from model.report.figures import CALIBRATED, Scores, rounded, score_distribution, split_figures
+from model.report.figures import CALIBRATED, Scores, rounded, split_figures
 
 REPORT_FORMAT = 1
 FITTED_ON = "valid"
@@ -46,15 +47,13 @@ def assess(rows: Predictions, config: CalibrationConfig, *, negative_sampling_ra
         config.method, rows.logit, label=rows.label, negative_sampling_rate=negative_sampling_rate
     )
     pctr = calibration.pctr(rows.logit)
-    scores = score_distribution(rows.label, pctr)
-    counts = [a + b for a, b in zip(scores["clicked"], scores["not_clicked"], strict=True)]
     table = dataclasses.asdict(calibration)
     return Assessment(
         calibration=calibration,
         metrics={
             "calibration": table,
             "splits": {FITTED_ON: all_metrics(rows.label, pctr, rows.user)},
-            "score_distribution": {"split": FITTED_ON, "edges": scores["edges"], "counts": counts},
+            "score_distribution": distribution(pctr, split=FITTED_ON),
         },
         report={
             "calibration": {

@@ -1,5 +1,6 @@
 """One request and its answer as the edge sees them: what the access log, the metrics and the error answers need."""
 
+import math
 import re
 from dataclasses import dataclass, field
 from uuid import uuid4
@@ -36,6 +37,7 @@ class Exchange:
     route: str
     received: float = 0.0  # when the body was there
     rendering: float = 0.0  # when the answer began to be written
+    granted_s: float = math.inf  # from `started` to the deadline
     status: int = 0
     error_type: str | None = None  # of the refusal, if it was refused
     phases: dict[str, float] = field(default_factory=dict)

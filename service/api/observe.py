@@ -15,7 +15,7 @@ from structlog.typing import FilteringBoundLogger
 from service.api.answers import refused, unexpected
 from service.api.exchange import Exchange, open_exchange
 from service.drain import Drain
-from service.errors import ServiceError
+from service.errors import DeadlineExceeded, ServiceError
 from service.logs import in_request
 from service.metrics import Metrics
 from service.scoring.engine import Clock
@@ -107,6 +107,8 @@ class Observe:
             self._metrics.phases(exchange.phases)
             if exchange.error_type:
                 self._metrics.refused(exchange.error_type)
+            if exchange.phases["total"] > exchange.granted_s or exchange.error_type == DeadlineExceeded.error_type:
+                self._metrics.missed_deadline()
         if self._tracing is not None:
             self._tracing.end(exchange)
         self._log_access(exchange)

@@ -24,6 +24,7 @@ from service.scoring.engine import Clock
 from service.scoring.scorer import Scored
 from service.serving import Serving
 from service.shadow import Answered, Shadow
+from service.source import Role
 from service.source import ROLES, Role
 from service.vitals import Vitals
 
@@ -73,6 +74,7 @@ class Routes:
         self._serving.current()  # before the body: a service that cannot answer should not read
         settings = self._settings
         granted = deadline_s(request.scope, default_ms=settings.deadline_ms, max_ms=settings.max_deadline_ms)
+        exchange.granted_s = granted
         raw = await read_body(request.scope, request.receive, limit=settings.max_body_bytes, timeout_s=granted)
         received = exchange.received = self._clock()
         if not settings.allow_prior:
@@ -85,8 +87,7 @@ class Routes:
         exchange.candidates = parsed.request.count
         exchange.phases["parse"] = self._clock() - received
         scored = await unless_gone(request.receive, served.scorer.score(parsed.request))
-        self._note(exchange, scored)
-        self._metrics.bundles.scored(served.role)
+        self._note(exchange, scored, role=served.role)
         answer = self._render(exchange, parsed, scored)
         shadowed, logged = self._shadow.wants(exchange.request_id), self._feature_log.wants(exchange.request_id)
         if shadowed or logged:
@@ -119,7 +120,7 @@ class Routes:
         self._vitals.refresh()
         return Response(generate_latest(self._metrics.shown), media_type=CONTENT_TYPE_LATEST)
 
-    def _note(self, exchange: Exchange, scored: Scored) -> None:
+    def _note(self, exchange: Exchange, scored: Scored, *, role: Role) -> None:
         times = scored.timings
         exchange.phases |= {
             "store": times.store_s,
@@ -128,12 +129,10 @@ class Routes:
             "compute": times.compute_s,
         }
         exchange.degraded = scored.degraded
-        self._metrics.scored(
-            degraded=scored.degraded,
-            candidates=len(scored.pctr),
-            unknown_items=scored.unknown_items,
-            user_known=scored.user_status == "known",
-        )
+        self._metrics.scores.record(scored)
+        self._metrics.bundles.scored(role)
+        if scored.degraded == "none":  # other scores are not the net's, or not of what it was trained on
+            self._metrics.bundles.pctr.record(role, scored.pctr)
 
     def _render(self, exchange: Exchange, parsed: Parsed, scored: Scored) -> Response:
         began = exchange.rendering = self._clock()

@@ -63,22 +63,23 @@ class _Task:
 class Engine:
     """`threads` compute threads over one queue."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  # three of them are what it tells others
         self,
         queue: BatchQueue,
         *,
         threads: int,
         clock: Clock,
         on_start: Callable[[], object] = lambda: None,
+        on_batch: Callable[[int], object] = lambda _: None,
         on_crash: Callable[[], object] = lambda: None,
     ) -> None:
-        """Each thread calls `on_start` first, and `on_crash` if it crashes."""
+        """Each thread calls `on_start` first, `on_batch` with the rows of what it runs, `on_crash` if it crashes."""
         self.alive = True  # False after a crash, until the thread is replaced
         self.crashes = 0
         self._queue = queue
         self._threads = [self._thread(number) for number in range(threads)]
         self._clock = clock
-        self._on_start, self._on_crash = on_start, on_crash
+        self._on_start, self._on_batch, self._on_crash = on_start, on_batch, on_crash
         self._wake = threading.Condition()
         self._tasks: dict[Job, _Task] = {}
         self._closing = False
@@ -182,6 +183,7 @@ class Engine:
                 self._wake.wait()
 
     def _run(self, batch: Batch, tasks: list[_Task]) -> None:
+        self._on_batch(batch.rows)
         began = self._clock()
         for task in tasks:
             task.started = began if task.started is None else task.started

@@ -82,6 +82,7 @@ class Scored:
     rank: NDArray[np.int64]  # [C], 1 is best
     status: Sequence[Status]
     unknown_items: int
+    unknown_features: int  # candidates whose status is unknown_feature
     user_status: UserStatus  # known: the id was in training, or, where ids are no feature, there is a history
     history_len: int
     degraded: Degraded
@@ -160,7 +161,7 @@ class Scorer:
         candidates = {name: tensor[None] for name, tensor in items.items()}
         work = Work(runtime=self._net.runtime, user=user, candidates=candidates, state=self.states.get(key))
         computing = self._engine.submit(job, work)
-        status, unknown_items = self._statuses(items)  # costs no time while others compute
+        status, unknown_items, unknown_features = self._statuses(items)  # costs no time while others compute
         user_status = self._user_status(user, history)
         try:
             times = await computing
@@ -175,6 +176,7 @@ class Scorer:
             rank=rank(work.pctr),
             status=status,
             unknown_items=unknown_items,
+            unknown_features=unknown_features,
             user_status=user_status,
             history_len=int(user["history_len"][0]),
             degraded=degraded,
@@ -217,7 +219,7 @@ class Scorer:
         """Each candidate's click rate in training, whoever looks; the mean for an item never seen."""
         began = self._options.clock()
         items = self.encoder.encode_items(request.candidates)
-        status, unknown_items = self._statuses(items)
+        status, unknown_items, unknown_features = self._statuses(items)
         pctr = self._net.prior_ctr[self.encoder.item_index(items)]
         encode_s = self._options.clock() - began
         return Scored(
@@ -225,6 +227,7 @@ class Scorer:
             rank=rank(pctr),
             status=status,
             unknown_items=unknown_items,
+            unknown_features=unknown_features,
             user_status=self._user_status(
                 self._encode_user(request, no_behaviors(), self._now_ms(request)), no_behaviors()
             ),
@@ -240,13 +243,15 @@ class Scorer:
         user = self.encoder.encode_request(request.user, request.context, rows=1)
         return {**user, **self.encoder.encode_history([history], now_ms=np.array([now_ms]))}
 
-    def _statuses(self, items: Tensors) -> tuple[Sequence[Status], int]:
+    def _statuses(self, items: Tensors) -> tuple[Sequence[Status], int, int]:
+        """Each candidate's status, and how many are unknown_item and unknown_feature."""
         features = self.encoder.unknown_features(items)
         if not features.any():  # the usual case; an unknown item is an unknown feature too
-            return ["ok"] * len(features), 0
+            return ["ok"] * len(features), 0, 0
         unknown = self.encoder.unknown_items(items)
         codes = np.where(unknown, 1, np.where(features, 2, 0))
-        return [STATUSES[code] for code in codes.tolist()], int(unknown.sum())
+        items_unknown = int(unknown.sum())
+        return [STATUSES[code] for code in codes.tolist()], items_unknown, int(features.sum()) - items_unknown
 
     def _user_status(self, user: Tensors, history: Behaviors) -> UserStatus:
         index = self.encoder.user_index(user)

@@ -4,6 +4,7 @@ import numpy as np
 import polars as pl
 import pytest
 
+from model.bundle.distribution import EDGES
 from model.bundle.schema import UNKNOWN, Feature, Keys, Schema, Sequence
 from model.config import RunConfig
 from model.data.columns import item_columns
@@ -77,7 +78,7 @@ def test_the_run_tells_its_window_and_its_scores(
 
     assert metrics["window"] == {"first": times.min(), "last": times.max(), "rows": len(log.train)}
     assert sum(metrics["score_distribution"]["counts"]) == len(prepared.valid)
-    assert metrics["score_distribution"]["edges"][0::20] == [0.0, 1.0]
+    assert metrics["score_distribution"]["edges"] == [0.0, *EDGES, 1.0]
 
 
 def test_golden_rows_are_16_users_by_8_candidates(prepared: Prepared, trained: tuple[TrainedRun, Training]) -> None:

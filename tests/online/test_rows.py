@@ -87,8 +87,8 @@ def scored_of(pctr: np.ndarray, status: list[str]) -> Scored:
     """An answer with these scores."""
     times = Timings(store_s=0, encode_s=0, queue_s=0, compute_s=0)
     return Scored(
-        pctr=pctr, rank=rank(pctr), status=status, unknown_items=0, user_status="known", history_len=0,
-        degraded="none", timings=times,
+        pctr=pctr, rank=rank(pctr), status=status, unknown_items=0, unknown_features=0,
+        user_status="known", history_len=0, degraded="none", timings=times,
     )  # fmt: skip
 
 
