@@ -15,6 +15,7 @@ from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector,
 from structlog.typing import FilteringBoundLogger
 
 from service.config import PREFIX, Settings, SettingsError
+from service.counted_stores import CountedItems, CountedMarks, CountedStore
 from service.feature_log import FeatureLog
 from service.feedback import Seen
 from service.loader import RUNTIMES, Runtimes, load
@@ -32,7 +33,6 @@ from service.shadow import Shadow
 from service.source import open_source
 from service.stores.base import BehaviorStore
 from service.stores.choice import choose_store
-from service.stores.counted import CountedItems, CountedMarks, CountedStore
 from service.stores.items import CachedItems, RedisItems
 from service.stores.marks import RedisMarks
 from service.stores.redis import RedisStore
