@@ -13,7 +13,8 @@ from model.bundle.folder import GOLDEN, Bundle, read_bundle
 from model.bundle.manifest import MANIFEST, Half, Manifest
 from model.bundle.records import make_behaviors
 from service.runtimes.base import Runtime, RuntimeFailure
-from service.runtimes.choice import choose_runtime, choose_torchscript
+from service.runtimes.choice import choose_explainer, choose_runtime, choose_torchscript
+from service.runtimes.explain import Explainer
 from service.runtimes.shapes import Shape
 
 Runtimes = Mapping[str, Callable[[Bundle], Runtime]]  # by Manifest.export_format
@@ -30,11 +31,14 @@ class Loaded:
     encoder: Encoder
     runtime: Runtime
     prior_ctr: NDArray[np.float32]  # by item index
+    explainer: Explainer | None = None  # None: the bundle cannot, or shall not
     report: bytes | None = None  # `report.json`, of the training
 
 
-def load(path: Path, *, max_candidates: int, runtimes: Runtimes = RUNTIMES) -> Loaded:
+def load(path: Path, *, max_candidates: int, runtimes: Runtimes = RUNTIMES, explain: bool = True) -> Loaded:
     """Read, verify, replay the golden rows and warm up for requests of up to `max_candidates`.
+
+    With `explain` the graph that tells the attention is loaded too, where there is one.
 
     Raises BundleError naming the file at fault: a checksum, a format version, a graph whose tensors are not the
     manifest's, or golden scores that come out differently here.
@@ -47,12 +51,16 @@ def load(path: Path, *, max_candidates: int, runtimes: Runtimes = RUNTIMES) -> L
     runtime = runtimes[manifest.export_format](bundle)
     replay_golden(runtime, bundle)
     _warm_up(runtime, bundle, max_candidates=max_candidates)
+    explainer = choose_explainer(bundle, runtime) if explain else None
+    if explainer is not None and manifest.explain is not None:
+        replay_explained(explainer, manifest.explain, bundle)
     report = bundle.files.get(REPORT)
     return Loaded(
         manifest=manifest,
         encoder=bundle.encoder,
         runtime=runtime,
         prior_ctr=bundle.prior_ctr,
+        explainer=explainer,
         report=None if report is None else bytes(report),
     )
 
@@ -72,6 +80,23 @@ def replay_golden(runtime: Runtime, bundle: Bundle) -> None:
     difference = np.abs(np.subtract(found, expected, dtype=np.float64)).max(initial=0.0)
     if not difference <= runtime.tolerance:  # also true for NaN
         raise BundleError(GOLDEN, f"its scores differ by {difference:.2g} from what the graphs give here")
+
+
+def replay_explained(explainer: Explainer, half: Half, bundle: Bundle) -> None:
+    """Explain the golden rows. Raises BundleError if what `half` tells differs from what the eager net told."""
+    users, items = _inputs(bundle.manifest.user_half, bundle), _inputs(bundle.manifest.candidate_half, bundle)
+    try:
+        found = explainer.score(explainer.encode_user(users), items)
+    except RuntimeFailure as error:
+        raise BundleError(half.file, f"the golden rows cannot be run through it: {error}") from error
+    for spec in half.outputs:
+        expected = bundle.golden.get(spec.name)
+        if expected is None or expected.shape != found[spec.name].shape:
+            raise BundleError(GOLDEN, f"has no {spec.name} of shape {found[spec.name].shape}")
+        largest = np.maximum(np.abs(expected, dtype=np.float64), 1)  # attention without softmax has no bound
+        difference = (np.abs(np.subtract(found[spec.name], expected, dtype=np.float64)) / largest).max(initial=0.0)
+        if not difference <= explainer.tolerance:  # also true for NaN
+            raise BundleError(GOLDEN, f"its {spec.name} differs by {difference:.2g} from what the graph gives here")
 
 
 def _inputs(half: Half, bundle: Bundle) -> Tensors:

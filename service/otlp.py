@@ -27,7 +27,7 @@ _PATH = "/v1/traces"  # OTLP's own
 _SEND_TIMEOUT_S = 5
 _PARENT = ("traceparent", "tracestate")
 # In the order in which they follow each other.
-_PHASES = ("parse", "store", "encode", "queue", "compute")
+_PHASES = ("parse", "store", "encode", "queue", "compute", "explain")
 
 
 class OtlpTracing:

@@ -78,7 +78,12 @@ class Parts:
         self.watch = Watch(
             open_source(settings.bundle, cache=settings.bundle_cache),
             self.serving,
-            load=partial(load, max_candidates=settings.max_candidates, runtimes=runtimes),
+            load=partial(
+                load,
+                max_candidates=settings.max_candidates,
+                runtimes=runtimes,
+                explain=settings.explain_candidates > 0,
+            ),
             metrics=self.metrics.bundles,
             log=self.log,
             clock=self.clock,

@@ -13,6 +13,7 @@ from service.config import Settings
 from service.errors import Conflict, NotReady
 from service.loader import Loaded
 from service.scoring.engine import Clock, Engine
+from service.scoring.explaining import Explaining
 from service.scoring.new_items import ItemSource
 from service.scoring.scorer import Net, Scorer, ScorerOptions
 from service.source import Role, Wanted
@@ -29,6 +30,7 @@ class Served:
     loaded: Loaded
     parser: ScoreParser
     scorer: Scorer
+    explaining: Explaining
 
     @property
     def version(self) -> str:
@@ -136,8 +138,12 @@ class Serving:
     def _serve(self, role: Role, loaded: Loaded, wanted: Wanted) -> Served:
         settings = self._settings
         parser = ScoreParser(
-            loaded.encoder.schema, max_candidates=settings.max_candidates, max_history=settings.history_keep
+            loaded.encoder.schema,
+            max_candidates=settings.max_candidates,
+            max_history=settings.history_keep,
+            max_explained=settings.explain_candidates,
         )
         net = Net(encoder=loaded.encoder, runtime=loaded.runtime, prior_ctr=loaded.prior_ctr)
         scorer = Scorer(net, store=self._store, engine=self.engine, options=self._options)
-        return Served(role=role, wanted=wanted, loaded=loaded, parser=parser, scorer=scorer)
+        explaining = Explaining(loaded.explainer, loaded.encoder, engine=self.engine, clock=self._options.clock)
+        return Served(role=role, wanted=wanted, loaded=loaded, parser=parser, scorer=scorer, explaining=explaining)

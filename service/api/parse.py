@@ -38,16 +38,18 @@ class Parsed:
     request: ScoreRequest
     item_ids: Ids
     top_k: int | None
+    explain: bool = False
 
 
 class ScoreParser:
     """Reads requests for one schema, with limits on candidates and behaviors."""
 
-    def __init__(self, schema: Schema, *, max_candidates: int, max_history: int) -> None:
+    def __init__(self, schema: Schema, *, max_candidates: int, max_history: int, max_explained: int = 0) -> None:
         keys = schema.keys
         self._keys = keys
         self._max_candidates = max_candidates
         self._max_history = max_history
+        self._max_explained = max_explained
         self._item: Fields = {keys.item: "id", **{f.name: kind_of(f) for f in schema.item}}
         self._context: Fields = {f.name: kind_of(f) for f in schema.context}
         self._timed = schema.times is not None
@@ -60,10 +62,10 @@ class ScoreParser:
 
     def parse(self, body: ScoreBody, *, deadline: float) -> Parsed:
         """Check what the envelope left open. Raises InvalidRequest or TooLarge."""
-        if body.explain:
-            raise InvalidRequest("explain: found true, allowed: false; explanations are not available in this bundle")
         columns = dict(to_columns(body.candidates, self._item, key=self._keys.item, where="candidates"))
         self._check_count(len(columns[self._keys.item]))
+        if body.explain:
+            self._check_explained(min(len(columns[self._keys.item]), body.top_k or self._max_candidates))
         item_ids = check_ids(columns.pop(self._keys.item), where=f"candidates.{self._keys.item}")
         user = to_single_row(body.user, self._user, where="user")
         if self._user_key:
@@ -79,7 +81,7 @@ class ScoreParser:
             deadline=deadline,
             now_ms=self._now_ms(context),
         )
-        return Parsed(request=request, item_ids=item_ids, top_k=body.top_k)
+        return Parsed(request=request, item_ids=item_ids, top_k=body.top_k, explain=body.explain)
 
     def _now_ms(self, context: Mapping[str, object]) -> int | None:
         """The request's own time, in ms; None: now. A log's time is in seconds, under the same name."""
@@ -98,6 +100,15 @@ class ScoreParser:
             raise InvalidRequest(f"candidates: found none, allowed: 1 to {self._max_candidates}")
         if count > self._max_candidates:
             raise TooLarge(f"candidates: found {count}, allowed: 1 to {self._max_candidates}")
+
+    def _check_explained(self, count: int) -> None:
+        if not self._max_explained:
+            raise InvalidRequest("explain: found true, allowed: false; explanations are off (CTR_EXPLAIN_CANDIDATES)")
+        if count > self._max_explained:
+            raise InvalidRequest(
+                f"explain: found {count} candidates to explain, allowed: 1 to {self._max_explained}; with `top_k` only "
+                "the best are explained"
+            )
 
     def _history(self, value: object) -> Behaviors:
         columns = to_columns(value, self._behavior, key=self._keys.item, where="history")

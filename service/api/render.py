@@ -32,6 +32,16 @@ def render_scored(scored: Scored, scores: bytes, *, head: Mapping[str, object], 
     )
 
 
+def render_explanation(explanation: Mapping[str, object] | None) -> orjson.Fragment:
+    """Its JSON, as a value of `head`; numbers may be numpy's, and are written as the scores are."""
+    return orjson.Fragment(orjson.dumps(explanation, option=orjson.OPT_SERIALIZE_NUMPY))
+
+
+def answered(scored: Scored, top_k: int | None) -> NDArray[np.int64]:
+    """Which candidates are answered, in which order."""
+    return np.arange(len(scored.rank)) if top_k is None else np.argsort(scored.rank)[:top_k]
+
+
 def render_rows(scored: Scored, item_ids: Ids, *, top_k: int | None, compiled: CompiledRows | None) -> bytes:
     """The JSON list of candidates, one object each; `compiled` writes it where there is one.
 
@@ -40,7 +50,7 @@ def render_rows(scored: Scored, item_ids: Ids, *, top_k: int | None, compiled: C
     """
     pctr, rank, status = scored.pctr, scored.rank, scored.status
     if top_k is not None:
-        best = np.argsort(rank)[:top_k]
+        best = answered(scored, top_k)
         item_ids, pctr, rank, status = item_ids[best], pctr[best], rank[best], [status[i] for i in best.tolist()]
     written = compiled.write(item_ids, pctr, rank=rank, status=status) if compiled else None
     return written or _join(item_ids, pctr, rank=rank, status=status)

@@ -1,6 +1,6 @@
 """The routes. POST /score reads its own bytes and writes its own: no object per candidate on the way."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from fastapi import APIRouter, Request, Response
 from fastapi.routing import APIRoute
@@ -13,7 +13,7 @@ from service.api.exchange import Exchange, exchange_of
 from service.api.observe import SCORE_PATH, Endpoint
 from service.api.openapi import ROLE_PARAMETER, SCORE_REQUEST, SCORE_RESPONSES, refusals
 from service.api.parse import Parsed, read_envelope
-from service.api.render import render_rows, render_scored
+from service.api.render import answered, render_explanation, render_rows, render_scored
 from service.api.rows import CompiledRows
 from service.config import Settings
 from service.errors import InvalidRequest
@@ -22,11 +22,12 @@ from service.feature_log import FeatureLog
 from service.metrics import Metrics
 from service.scoring.engine import Clock
 from service.scoring.scorer import Scored
-from service.serving import Serving
+from service.serving import Served, Serving
 from service.shadow import Answered, Shadow
-from service.source import Role
 from service.source import ROLES, Role
 from service.vitals import Vitals
+
+Explanation = Mapping[str, object]  # what it adds to an answer; empty where nobody asked
 
 ROUTES = (SCORE_PATH, "/livez", "/readyz", "/metrics", "/bundle", "/docs", "/openapi.json")
 
@@ -86,9 +87,9 @@ class Routes:
         parsed = served.parser.parse(body, deadline=exchange.started + granted)
         exchange.candidates = parsed.request.count
         exchange.phases["parse"] = self._clock() - received
-        scored = await unless_gone(request.receive, served.scorer.score(parsed.request))
+        scored, explanation = await unless_gone(request.receive, self._scored(served, parsed, exchange))
         self._note(exchange, scored, role=served.role)
-        answer = self._render(exchange, parsed, scored)
+        answer = self._render(exchange, parsed, scored, explanation)
         shadowed, logged = self._shadow.wants(exchange.request_id), self._feature_log.wants(exchange.request_id)
         if shadowed or logged:
             done = Answered(
@@ -120,6 +121,17 @@ class Routes:
         self._vitals.refresh()
         return Response(generate_latest(self._metrics.shown), media_type=CONTENT_TYPE_LATEST)
 
+    async def _scored(self, served: Served, parsed: Parsed, exchange: Exchange) -> tuple[Scored, Explanation]:
+        """The scores, and why they are what they are where that was asked for."""
+        if not parsed.explain:
+            return await served.scorer.score(parsed.request), {}
+        served.explaining.check()  # before anything is computed
+        scored = await served.scorer.score(parsed.request)
+        began = self._clock()
+        found = await served.explaining.explain(parsed.request, scored, answered(scored, parsed.top_k))
+        exchange.phases["explain"] = self._clock() - began
+        return scored, {"explanation": render_explanation(found)}
+
     def _note(self, exchange: Exchange, scored: Scored, *, role: Role) -> None:
         times = scored.timings
         exchange.phases |= {
@@ -134,11 +146,11 @@ class Routes:
         if scored.degraded == "none":  # other scores are not the net's, or not of what it was trained on
             self._metrics.bundles.pctr.record(role, scored.pctr)
 
-    def _render(self, exchange: Exchange, parsed: Parsed, scored: Scored) -> Response:
+    def _render(self, exchange: Exchange, parsed: Parsed, scored: Scored, explanation: Explanation) -> Response:
         began = exchange.rendering = self._clock()
         ms = {name: seconds * 1e3 for name, seconds in exchange.phases.items()}
         ms["total"] = (began - exchange.started) * 1e3
-        head = {"request_id": exchange.request_id, "bundle_version": exchange.bundle_version}
+        head = {"request_id": exchange.request_id, "bundle_version": exchange.bundle_version, **explanation}
         rows = render_rows(scored, parsed.item_ids, top_k=parsed.top_k, compiled=self._compiled)
         raw = render_scored(scored, rows, head=head, ms=ms)
         exchange.phases["render"] = self._clock() - began

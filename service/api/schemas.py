@@ -6,7 +6,7 @@ which reads 500 rows faster than pydantic makes one object per row.
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SkipValidation, StringConstraints
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, SkipValidation, StringConstraints
 
 from model.bundle.records import ACTIONS
 from service.events import Reason
@@ -55,7 +55,7 @@ class ScoreBody(BaseModel):
     top_k: Annotated[int, Field(ge=1)] | None = Field(
         None, description="an integer from 1: answer only the best, in rank order"
     )
-    explain: bool = Field(False, description="true or false")
+    explain: bool = Field(False, description="true or false: say why each candidate of the answer got its score")
     bundle: Literal["stable", "canary"] | None = Field(
         None, description="stable or canary: which of the two bundles that serve; without it, the user's"
     )
@@ -102,6 +102,7 @@ class ScoreAnswer(BaseModel):
     history_len: int = Field(description="Behaviors that were used.")
     scores: list[ScoreRow] = Field(description="In the request's order; with top_k the best k in rank order.")
     timings_ms: dict[str, float]
+    explanation: dict[str, JsonValue] | None = Field(None, description="Only there if `explain` asked for it.")
 
 
 class Promotion(BaseModel):

@@ -1,17 +1,20 @@
 """Which runtime executes a bundle: by the format it is in, the device, and what is installed."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
+from model.bundle.encode import Tensors
 from model.bundle.errors import BundleError
 from model.bundle.folder import Bundle
-from model.bundle.manifest import MANIFEST
+from model.bundle.manifest import MANIFEST, Half
 from service.runtimes.base import Runtime
 from service.runtimes.bound import BoundHalves
 from service.runtimes.device import Device, DeviceRuntime, Halves
+from service.runtimes.explain import Explainer
 from service.runtimes.native.library import BFLOAT16, FOLDER, PORTABLE, NativeUnavailable
 from service.runtimes.native.runtime import NativeRuntime
-from service.runtimes.onnx import OnnxRuntime
+from service.runtimes.onnx import OneGraph, OnnxRuntime
 
 Choice = Literal["auto", "onnx", "native"]
 Precision = Literal["float32", "bfloat16"]
@@ -50,6 +53,29 @@ def choose_torchscript(bundle: Bundle) -> Runtime:
 def choose_on_gpu(bundle: Bundle, *, device: Device, max_candidates: int) -> Runtime:
     """A runtime on `device` for a bundle of either format. Raises BundleError if it cannot be had; never the CPU's."""
     return DeviceRuntime(_halves(bundle, device), bundle, max_candidates=max_candidates)
+
+
+def choose_explainer(bundle: Bundle, runtime: Runtime) -> Explainer | None:
+    """What explains the scores of `runtime`, always on the CPU; None where the bundle has no graph for its attention.
+
+    Raises BundleError naming the file that is at fault.
+    """
+    half = bundle.manifest.explain
+    if half is None and bundle.manifest.has_attention():
+        return None
+    if isinstance(runtime, DeviceRuntime):  # whose state is elsewhere
+        runtime = OnnxRuntime(bundle) if bundle.manifest.export_format == "onnx" else choose_torchscript(bundle)
+    return Explainer(runtime, None if half is None else _one(bundle, half))
+
+
+def _one(bundle: Bundle, half: Half) -> Callable[[Tensors], Tensors]:
+    if bundle.manifest.export_format == "onnx":
+        return OneGraph(bundle, half).run
+    try:
+        from service.runtimes.torchscript import OneHalf  # noqa: PLC0415  # a serving install has no torch
+    except ImportError as error:
+        raise _no_torch() from error
+    return OneHalf(bundle, half).run
 
 
 def _halves(bundle: Bundle, device: Device) -> Halves:

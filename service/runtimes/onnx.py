@@ -23,18 +23,17 @@ _WHOLE = BatchLimits(smallest=128, largest=256, users=8, joined=160)
 _ERRORS_ONLY = 3  # onnxruntime's log severity
 
 
-class UserHalf:
-    """The user's graph alone."""
+class OneGraph:
+    """One graph of a bundle."""
 
-    def __init__(self, bundle: Bundle) -> None:
+    def __init__(self, bundle: Bundle, half: Half) -> None:
         """Load it. Raises BundleError if it cannot be read or is not what the manifest says."""
-        half = bundle.manifest.user_half
         self._session = open_session(bundle.files, half)
         self._inputs, self._outputs = [spec.name for spec in half.inputs], [spec.name for spec in half.outputs]
 
-    def encode(self, request: Tensors) -> Tensors:
-        """State tensors by name. Tensors that the graph does not take are ignored."""
-        return _run(self._session, {name: request[name] for name in self._inputs}, self._outputs)
+    def run(self, tensors: Tensors) -> Tensors:
+        """Its outputs by name. Tensors that it does not take are ignored. Raises RuntimeFailure."""
+        return _run(self._session, {name: tensors[name] for name in self._inputs}, self._outputs)
 
 
 class OnnxRuntime:
@@ -46,7 +45,7 @@ class OnnxRuntime:
     def __init__(self, bundle: Bundle) -> None:
         """Load both graphs. Raises BundleError if one cannot be read or is not what the manifest says."""
         manifest = bundle.manifest
-        self._user = UserHalf(bundle)
+        self._user = OneGraph(bundle, manifest.user_half)
         self._candidate = open_session(bundle.files, manifest.candidate_half)
         self._item_inputs = [s.name for s in manifest.candidate_half.inputs if not s.name.startswith(STATE_PREFIX)]
         self._output_names = [spec.name for spec in manifest.candidate_half.outputs]
@@ -55,7 +54,7 @@ class OnnxRuntime:
 
     def encode_user(self, request: Tensors) -> Tensors:
         """The user half. Tensors that its graph does not take are ignored."""
-        return self._user.encode(request)
+        return self._user.run(request)
 
     def score(self, state: Tensors, candidates: Tensors) -> Tensors:
         """The candidate half, tile by tile, joined into one array per output."""

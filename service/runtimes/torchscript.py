@@ -84,6 +84,20 @@ class TorchScriptRuntime:
         return {name: np.concatenate([part[name].numpy() for part in parts], axis=1) for name in parts[0]}
 
 
+class OneHalf:
+    """One half of a bundle on the CPU, arrays in and out."""
+
+    def __init__(self, bundle: Bundle, half: Half) -> None:
+        """Load it. Raises BundleError if it cannot be read or is not what the manifest says."""
+        self._graph = _load(bundle, half, torch.device("cpu"))
+        self._takes = [spec.name for spec in half.inputs]
+
+    def run(self, tensors: Tensors) -> Tensors:
+        """Its outputs by name. Tensors that it does not take are ignored. Raises RuntimeFailure."""
+        found = _run(self._graph, {name: _tensor(tensors[name]) for name in self._takes})
+        return {name: tensor.numpy() for name, tensor in found.items()}
+
+
 def _check_device(device: Device) -> None:
     """Raise BundleError if torch cannot use the device."""
     if device.kind == "cpu" or (torch.cuda.is_available() and device.index < torch.cuda.device_count()):

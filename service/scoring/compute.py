@@ -40,6 +40,13 @@ class Work:
         """Behaviors, padding included; 0 for a net without history."""
         return int(self.user[_HISTORY].shape[1]) if _HISTORY in self.user else 0
 
+    def take(self, outputs: Tensors, row: int, piece: slice) -> None:
+        """Keep what was computed for a piece of the candidates, in `row` of the outputs. Raises RuntimeFailure."""
+        pctr = outputs["pctr"][row, : piece.stop - piece.start]
+        if not np.isfinite(pctr).all():
+            raise RuntimeFailure("a score is not a finite number")
+        self.pctr[piece] = pctr
+
 
 def encode(works: list[Work]) -> None:
     """Run the user half for all of them at once and give each its state. Raises RuntimeFailure."""
@@ -77,10 +84,7 @@ def score(works: list[Work], pieces: list[slice]) -> None:
     else:
         found = runtime.score(_together(states), {name: _join([i[name] for i in items]) for name in items[0]})
     for row, (work, piece) in enumerate(zip(works, pieces, strict=True)):
-        pctr = found["pctr"][row, : piece.stop - piece.start]
-        if not np.isfinite(pctr).all():
-            raise RuntimeFailure("a score is not a finite number")
-        work.pctr[piece] = pctr
+        work.take(found, row, piece)
 
 
 def _join(tensors: list[NDArray[np.generic]]) -> NDArray[np.generic]:

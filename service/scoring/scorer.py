@@ -72,6 +72,8 @@ class Inputs:
     history: Behaviors
     now_ms: int
     new_items: NewItems
+    user: Tensors  # encoded, [1, ...] each
+    items: Tensors  # encoded, [C, ...] each
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -181,7 +183,7 @@ class Scorer:
             history_len=int(user["history_len"][0]),
             degraded=degraded,
             timings=timings,
-            inputs=Inputs(history=history, now_ms=now_ms, new_items=new_items),
+            inputs=Inputs(history=history, now_ms=now_ms, new_items=new_items, user=user, items=items),
         )
 
     async def _read(self, request: ScoreRequest, unknown: Sequence[int]) -> tuple[tuple[Behaviors, Degraded], NewItems]:

@@ -61,7 +61,6 @@ BAD = [
     (body(request_id="a" * 129), "request_id: found 'aaa"),
     (body(request_id="\u00e9"), "request_id: found"),
     (body(explain="yes"), "explain: found 'yes'"),
-    (body(explain=True), "not available in this bundle"),
     # Candidates.
     (items(), "candidates: found none, allowed: 1 to 2000"),
     (body(candidates={}), "candidates: has no item_id"),

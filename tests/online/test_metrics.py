@@ -31,9 +31,9 @@ async def samples(client) -> dict[tuple[str, ...], float]:
 
 
 async def test_a_request_is_counted_where_it_belongs(serve):
-    """One good request: every phase once, two candidates, one unknown item, a known user, nothing refused."""
+    """One good request, explained: every phase once, two candidates, one unknown item, a known user, nothing refused."""
     async with serve() as client:
-        await client.post("/score", json=GOOD)
+        await client.post("/score", json={**GOOD, "explain": True})
         found = await samples(client)
 
     assert [found["ctr_phase_seconds_count", phase] for phase in PHASES] == [1.0] * len(PHASES)

@@ -12,7 +12,7 @@ from service.runtimes.base import FLOAT32_TOLERANCE, BatchLimits
 from service.runtimes.native.candidate import NativeCandidate
 from service.runtimes.native.library import BFLOAT16, FOLDER, Kernel
 from service.runtimes.native.weights import CandidateWeights, read_weights
-from service.runtimes.onnx import UserHalf
+from service.runtimes.onnx import OneGraph
 
 _ROUNDED_TOLERANCE = 2e-3  # of pCTR in bfloat16; on trained nets scores moved by 1e-4 at most (docs/log.md)
 
@@ -36,7 +36,7 @@ class NativeRuntime:
         tables = {f"table.{name}": read_npy(bundle.files, str(path)) for name, path in native.tables.items()}
         weights = read_weights(native, bundle.schema, {**read_npz(bundle.files, native.file), **tables})
         _check_share(bundle, weights, native.file)
-        self._user = UserHalf(bundle)
+        self._user = OneGraph(bundle, bundle.manifest.user_half)
         self._candidate = NativeCandidate(weights, kernel, path=path)
         self._calibration = bundle.manifest.parsed_calibration()
         self.path = self._candidate.path
@@ -45,7 +45,7 @@ class NativeRuntime:
 
     def encode_user(self, request: Tensors) -> Tensors:
         """The user half. Tensors that its graph does not take are ignored."""
-        return self._user.encode(request)
+        return self._user.run(request)
 
     def score(self, state: Tensors, candidates: Tensors) -> Tensors:
         """The candidate half: `logit` and `pctr` [U, C]; the kernel knows no calibration, so it is applied here."""
