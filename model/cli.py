@@ -1,9 +1,6 @@
 """`ctr-model`: from a log to a bundle."""
 
 import json
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -11,31 +8,30 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
-from model.bundle.errors import BundleError, ConfigError, EncodeError
+from model.bundle.errors import ConfigError
 from model.bundle.folder import read_bundle
 from model.bundle.pointers import STABLE, write_pointer
 from model.compare import common_split, compare, read_compared
 from model.config import RunConfig, read_config
 from model.data.log import Log, read_log, write_task
-from model.halves import ExportError
 from model.pipeline import checkpoints_of, evaluated, run_training
 from model.pipeline import prepare as prepare_log
+from model.predictions import scored_splits
 from model.progress import TrainingBar
 from model.publish import Format, publish
 from model.replay import replay
+from model.report.figures import Scores
 from model.report.page import REPORT_HTML, REPORT_JSON, render
 from model.run_folder import load_run, read_report, save_figures, save_run
 from model.tables import comparison_tables, figures_table, log_table, skew_table
+from model.terminal import clear_errors, console, errors
 
 app = typer.Typer(
     help="From a log to a bundle: prepare, train, evaluate, report, compare, export, replay, inspect.",
     no_args_is_help=True,
 )
-_console = Console()
-_errors = Console(stderr=True)
 
 ConfigPath = Annotated[Path, typer.Argument(help="The run's TOML file.")]
 Split = Literal["train", "valid", "test"]
@@ -45,12 +41,12 @@ RunPath = Annotated[Path, typer.Argument(help="A run written by `train`.")]
 @app.command()
 def prepare(config: ConfigPath, out: Annotated[Path, typer.Option(help="Folder to write.")]) -> None:
     """Read the log once and write it as Parquet files that `format = "task"` reads."""
-    with _clear_errors():
+    with clear_errors():
         settings = read_config(config)
         log = _read(settings)
         write_task(log, out)
-    _console.print(log_table(log, settings))
-    _console.print(f"wrote {out}")
+    console.print(log_table(log, settings))
+    console.print(f"wrote {out}")
 
 
 @app.command()
@@ -61,26 +57,26 @@ def train(
     resume: Annotated[bool, typer.Option(help="Go on from the checkpoint in the folder, if there is one.")] = False,
 ) -> None:
     """Train and write a run with the weights of the best validation AUC. Ctrl-C stops and keeps the best so far."""
-    with _clear_errors():
+    with clear_errors():
         settings = read_config(config)
         settings = settings.with_net(net) if net else settings
         log = _read(settings)
-        _console.print(log_table(log, settings))
+        console.print(log_table(log, settings))
         prepared = prepare_log(log, settings)
         checkpoints = checkpoints_of(prepared, settings, folder=out, resume=resume)
         if resume:
             place = checkpoints.start.place if checkpoints.start else None
-            _console.print(f"going on in epoch {place['epoch']}" if place else "no checkpoint: starting anew")
-        with TrainingBar(_console, epochs=settings.train.epochs) as bar:
+            console.print(f"going on in epoch {place['epoch']}" if place else "no checkpoint: starting anew")
+        with TrainingBar(console, epochs=settings.train.epochs) as bar:
             run, training = run_training(log, prepared, settings, report=bar, checkpoints=checkpoints)
         save_run(out, run)
     if training.interrupted:
-        _console.print("interrupted: keeping the best weights so far")
+        console.print("interrupted: keeping the best weights so far")
     for name, counts in run.metrics.get("pretrained", {}).items():
-        _console.print(f"pretrained {name}: {counts['found']:,} ids found, {counts['missing']:,} missing")
+        console.print(f"pretrained {name}: {counts['found']:,} ids found, {counts['missing']:,} missing")
     best = f"best after {training.best_epoch:.2f} epochs, {bar.samples_per_s:,.0f} samples/s"
-    _console.print(f"{settings.net['kind']}: {best}; wrote {out}")
-    _console.print(figures_table(run, log.bayes_auc))
+    console.print(f"{settings.net['kind']}: {best}; wrote {out}")
+    console.print(figures_table(run, log.bayes_auc))
 
 
 @app.command()
@@ -88,29 +84,29 @@ def evaluate(
     run: RunPath,
     config: Annotated[Path, typer.Option(help="The TOML file that names the log.")],
     split: Annotated[Split, typer.Option(help="Which part of the log.")] = "test",
-    base: Annotated[Path | None, typer.Option(help="A run of `base` with scores of that split, for RelaImpr.")] = None,
+    base: Annotated[Path | None, typer.Option(help="A run of the net `base` on the same log, for RelaImpr.")] = None,
 ) -> None:
     """Score a whole split with the trained net and add its figures to the run and its report."""
-    with _clear_errors():
+    with clear_errors():
         trained = load_run(run)
         log = _read(read_config(config))
-        compared = read_compared(base, split).scores if base else None
+        compared = _base_scores(base, log, split) if base else None
         trained = evaluated(trained, log, split=split, base=compared)
         save_figures(run, trained)
-    _console.print(figures_table(trained, log.bayes_auc))
-    _console.print(f"wrote {run / REPORT_HTML}")
+    console.print(figures_table(trained, log.bayes_auc))
+    console.print(f"wrote {run / REPORT_HTML}")
 
 
 @app.command("report")
 def write_report(run: RunPath) -> None:
     """Write `report.html` once more from the run's `report.json`, as this release shows it."""
-    with _clear_errors():
+    with clear_errors():
         figures = read_report(run)
         if not figures:
             allowed = "a run with a report; `ctr-model train` writes one"
             raise ConfigError(file=str(run / REPORT_JSON), key="(file)", found="nothing", allowed=allowed)
         (run / REPORT_HTML).write_text(render(figures), encoding="utf-8")
-    _console.print(f"wrote {run / REPORT_HTML}")
+    console.print(f"wrote {run / REPORT_HTML}")
 
 
 @app.command("compare")
@@ -120,16 +116,16 @@ def compare_runs(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
 ) -> None:
     """Print runs side by side: figures with intervals, differences to the first run, settings that differ."""
-    with _clear_errors():
+    with clear_errors():
         chosen = split or common_split(runs)
         comparison = compare([read_compared(run, chosen) for run in runs], chosen)
     if as_json:
         typer.echo(json.dumps(comparison, indent=1, sort_keys=True))
         return
     for table in comparison_tables(comparison):
-        _console.print(table)
+        console.print(table)
     if any("difference" not in run for run in comparison["runs"][1:]):
-        _console.print("no differences where a run scored other rows than the first one")
+        console.print("no differences where a run scored other rows than the first one")
 
 
 @app.command()
@@ -143,7 +139,7 @@ def export(
     """Export a run as a bundle, if and only if the exported graphs give the eager net's scores."""
     now = datetime.now(UTC)
     stamp = bundle_version or now.strftime("%Y%m%d-%H%M%S")
-    with _clear_errors():
+    with clear_errors():
         trained, code = load_run(run), _code_version()
         path = publish(
             trained,
@@ -155,7 +151,7 @@ def export(
         )
         if stable:
             write_pointer(out, STABLE, stamp)
-    _console.print(f"parity gate passed; wrote {path}" + (" (stable)" if stable else ""))
+    console.print(f"parity gate passed; wrote {path}" + (" (stable)" if stable else ""))
 
 
 @app.command("replay")
@@ -168,21 +164,21 @@ def replay_log(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
     """Score what the service has logged once more, offline, and report the skew between training and serving."""
-    with _clear_errors():
+    with clear_errors():
         skew = replay(log, read_bundle(bundle), every_bundle=every_bundle)
     if as_json:
         typer.echo(json.dumps(asdict(skew)))
     else:
-        _console.print(skew_table(skew))
+        console.print(skew_table(skew))
     if skew.max > threshold:
-        _errors.print(f"skew: pCTR differs by up to {skew.max:.3g}, allowed: {threshold:g}", style="red")
+        errors.print(f"skew: pCTR differs by up to {skew.max:.3g}, allowed: {threshold:g}", style="red")
         raise typer.Exit(1)
 
 
 @app.command()
 def inspect(bundle: Annotated[Path, typer.Argument(help="A bundle, or a folder with a `stable` pointer.")]) -> None:
     """Verify a bundle's checksums and print what it says about itself."""
-    with _clear_errors():
+    with clear_errors():
         read = read_bundle(bundle)
     manifest = read.manifest
     table = Table("what", "value", title=f"{manifest.name} {manifest.version}")
@@ -196,7 +192,7 @@ def inspect(bundle: Annotated[Path, typer.Argument(help="A bundle, or a folder w
     for split, figures in manifest.metrics.items():
         table.add_row(f"metrics {split}", ", ".join(f"{k} {v:.4f}" for k, v in figures.items()))
     table.add_row("files", f"{len(manifest.files)} verified, {sum(map(len, read.files.values())) / 1e6:.1f} MB")
-    _console.print(table)
+    console.print(table)
 
 
 @app.command()
@@ -205,7 +201,7 @@ def synth(
     out: Annotated[Path, typer.Option(help="Folder to write.")],
 ) -> None:
     """Generate the configured synthetic log and write it as a task (the same as `prepare` with format "synthetic")."""
-    with _clear_errors():
+    with clear_errors():
         settings = read_config(config)
         if settings.data.format != "synthetic":
             raise ConfigError(file=str(config), key="data.format", found=settings.data.format, allowed="'synthetic'")
@@ -218,8 +214,19 @@ def main() -> None:
 
 
 def _read(settings: RunConfig) -> Log:
-    with _console.status("reading the log"):
+    with console.status("reading the log"):
         return read_log(settings.data, settings.schema, base=settings.base)
+
+
+def _base_scores(base: Path, log: Log, split: str) -> Scores:
+    """The scores of a run of `base`; a split that it has not scored yet is scored now, and kept in the run."""
+    run = load_run(base)
+    if (kind := run.config["net"]["kind"]) != "base":
+        raise ConfigError(file=str(base), key="net.kind", found=kind, allowed="'base': RelaImpr is against that net")
+    if split not in scored_splits(base):
+        save_figures(base, evaluated(run, log, split=split))
+        console.print(f"scored {base} as well")
+    return read_compared(base, split).scores
 
 
 def _code_version() -> str:
@@ -227,16 +234,6 @@ def _code_version() -> str:
         return version("ctr-scorer")
     except PackageNotFoundError:
         return "unknown"
-
-
-@contextmanager
-def _clear_errors() -> Iterator[None]:
-    """What the user can mend is one line on stderr and exit code 2, not a stack trace."""
-    try:
-        yield
-    except (ConfigError, EncodeError, BundleError, ExportError, OSError) as error:
-        _errors.print(f"error: {error}", style="red", markup=False, soft_wrap=True)
-        sys.exit(2)
 
 
 if __name__ == "__main__":

@@ -43,7 +43,7 @@ def log_table(log: Log, settings: RunConfig) -> Table:
 def figures_table(run: TrainedRun, bayes_auc: dict[str, float] | None) -> Table:
     """The figures of every split that the run has; those of a calibrated pCTR."""
     figures: dict[str, Any] = run.metrics["splits"]
-    columns = ("gauc", "log_loss", "ne", "pcoc", "ece")
+    columns = [name for name in METRICS[1:] if any(name in row for row in figures.values())]
     table = Table("split", "AUC", "Bayes AUC", *(_SAID[c] for c in columns), "rows", title=run.config["net"]["kind"])
     for split, row in figures.items():
         values = [f"{row[name]:.4f}" if name in row else "-" for name in columns]

@@ -102,11 +102,10 @@ def test_evaluate_adds_the_test_split(config: Path, run_folder: Path) -> None:
 
 
 def test_evaluate_with_a_base_adds_rela_impr(config: Path, run_folder: Path, tmp_path: Path) -> None:
-    """Against the base run's AUC on the same rows, in run and report; a base that was not scored is named."""
+    """Against the base run's AUC on the same rows, printed, in run and report; a base without scores gets them."""
     base = tmp_path / "base"
     succeed("train", config, "--net", "base", "--out", base)
-    assert "predictions/test.npz" in fail("evaluate", run_folder, "--config", config, "--base", base)
-    succeed("evaluate", base, "--config", config)
+    assert "found 'din', allowed: 'base'" in fail("evaluate", run_folder, "--config", config, "--base", run_folder)
 
     printed = succeed("evaluate", run_folder, "--config", config, "--base", base)
 
@@ -115,6 +114,8 @@ def test_evaluate_with_a_base_adds_rela_impr(config: Path, run_folder: Path, tmp
     report = json.loads((run_folder / "report.json").read_text())["splits"]["test"]
     assert report["metrics"]["rela_impr"]["value"] == pytest.approx(expected, abs=1e-6)
     assert "report.html" in printed
+    assert f"scored {base} as well" in printed.replace("\n", "")
+    assert row(printed, "test")[-2] == f"{expected:.4f}"
 
 
 def test_export_writes_a_bundle_that_inspect_reads(run_folder: Path, tmp_path: Path) -> None:
