@@ -40,8 +40,7 @@ def main() -> None:
     options = _options()
     torch.set_num_threads(1)
     page, metrics = _header(), {}
-    for name in options.studies:
-        found = _runs(name, options)
+    for name, found in _found(options).items():
         page += f"\n\n## {name}\n\n{table(found)}"
         metrics |= {f"{name}: {label}": round(difference(found, label, "auc"), 5) for label in STUDIES[name].variants}
     print(page)
@@ -117,14 +116,15 @@ def _range(seeds: list[Figures], name: str) -> str:
     return f"{min(values):.4f} to {max(values):.4f}"
 
 
-def _runs(name: str, options: argparse.Namespace) -> dict[str, list[Figures]]:
-    """The figures of every seed by label. Each seed's runs follow one another, so that their CPU times compare."""
-    study, found = STUDIES[name], dict[str, list[Figures]]()
+def _found(options: argparse.Namespace) -> dict[str, dict[str, list[Figures]]]:
+    """Study -> label -> the figures of every seed. Each seed's runs follow one another: their CPU times compare."""
+    found: dict[str, dict[str, list[Figures]]] = {name: {} for name in options.studies}
     for seed in range(options.seeds):
-        for label, changes in {BASELINE: {}, **study.variants}.items():
-            print(f"{name}, seed {seed}: {label}", file=sys.stderr, flush=True)
-            config = config_of(study, changes, data=options.data, seed=seed)
-            found.setdefault(label, []).append(_figures(config, study.users, options.cache))
+        for name, labels in found.items():
+            for label, changes in {BASELINE: {}, **STUDIES[name].variants}.items():
+                print(f"{name}, seed {seed}: {label}", file=sys.stderr, flush=True)
+                config = config_of(STUDIES[name], changes, data=options.data, seed=seed)
+                labels.setdefault(label, []).append(_figures(config, STUDIES[name].users, options.cache))
     return found
 
 
