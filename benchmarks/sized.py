@@ -5,7 +5,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from model.bundle.encode import Catalogue, Encoder
+from model.bundle.catalogue import Catalogue
+from model.bundle.encode import Encoder
 from model.bundle.records import make_behaviors
 from model.bundle.schema import Schema, schema_from_table
 from model.bundle.vocabulary import Vocabulary

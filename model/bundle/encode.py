@@ -9,38 +9,21 @@ one column of its tensor, a list of ids as many as it may have values (`Schema.c
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
 
+from model.bundle.catalogue import Catalogue
 from model.bundle.dense import Buckets, Fitted, absent_value
 from model.bundle.gaps import gap_index, kept_after_cut
-from model.bundle.raw import Lists, as_ids, as_lists, as_numbers, as_texts, given
+from model.bundle.padding import pad_history, padded
+from model.bundle.raw import as_ids, as_lists, as_numbers, as_texts, given
 from model.bundle.records import NOT_GIVEN, Behaviors
 from model.bundle.schema import FIRST_ID, PADDING, SIDES, UNKNOWN, Feature, Schema, Side
 from model.bundle.vocabulary import IdIndex, Ids, Vocabulary
 
 Tensors = dict[str, NDArray[np.generic]]
 Columns = Mapping[str, object]  # raw values by feature name, each a sequence or array of equal length, or `Lists`
-
-
-@dataclass(frozen=True, kw_only=True)
-class Catalogue:
-    """What the bundle knows of each item: raw ids and the raw values of every other item feature; NaN: not known."""
-
-    ids: Ids
-    columns: Mapping[str, NDArray[np.generic] | Lists]
-
-    def values(self, feature: str, rows: Ids) -> list[Any]:
-        """The raw value in each row (`Any`: as JSON has it), None for a number not known and for a row of -1."""
-        column = self.columns[feature]
-        if not len(self.ids):
-            return [None] * len(rows)
-        found = column.rows(rows) if isinstance(column, Lists) else column[rows].tolist()
-        known = (rows >= 0) & ~(np.isnan(column[rows]) if _is_number(column) else np.zeros(len(rows), dtype=bool))
-        return [value if here else None for here, value in zip(known.tolist(), found, strict=True)]
 
 
 class Encoder:
@@ -247,31 +230,3 @@ class Encoder:
         sparse, dense = self._side("item", {}, rows + FIRST_ID)
         self._fill("item", {**columns, self.schema.keys.item: self.catalogue.ids}, sparse[FIRST_ID:], dense[FIRST_ID:])
         return sparse, dense
-
-
-def _is_number(column: object) -> TypeGuard[NDArray[np.floating]]:
-    return isinstance(column, np.ndarray) and column.dtype.kind == "f"
-
-
-def padded(flat: Ids, lengths: Ids, *, width: int) -> Ids:
-    """Lists end to end as rows [N, width]: the first `width` of each, padded at the end."""
-    out = np.full((len(lengths), width), PADDING, dtype=np.int64)
-    if not len(lengths) or int(lengths.max()) <= width:
-        out[np.arange(width) < lengths[:, None]] = flat
-        return out
-    place = np.arange(len(flat)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
-    row = np.repeat(np.arange(len(lengths)), lengths)
-    fits = place < width
-    out[row[fits], place[fits]] = flat[fits]
-    return out
-
-
-def pad_history(flat: Ids, lengths: Ids) -> Tensors:
-    """Behaviors of several users end to end [T, F] as history [U, L, F] padded at the end, and history_len [U].
-
-    L is the longest length, at least 1, because a graph with an empty axis is a graph nobody tests.
-    """
-    width = max(int(lengths.max(initial=0)), 1)
-    history = np.full((len(lengths), width, flat.shape[1]), PADDING, dtype=np.int64)
-    history[np.arange(width) < lengths[:, None]] = flat
-    return {"history": history, "history_len": lengths}

@@ -19,8 +19,9 @@ from zipfile import BadZipFile
 import numpy as np
 from numpy.typing import NDArray
 
+from model.bundle.catalogue import Catalogue
 from model.bundle.dense import Fitted, fitted_from_array
-from model.bundle.encode import Catalogue, Encoder, Tensors
+from model.bundle.encode import Encoder, Tensors
 from model.bundle.errors import BundleError
 from model.bundle.manifest import MANIFEST, Manifest, manifest_from_bytes
 from model.bundle.pointers import STABLE, read_pointer

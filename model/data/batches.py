@@ -11,7 +11,8 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from model.bundle.encode import Columns, Encoder, Tensors, pad_history
+from model.bundle.encode import Columns, Encoder, Tensors
+from model.bundle.padding import pad_history
 from model.bundle.records import Behaviors, make_behaviors
 from model.bundle.schema import Schema, Side
 from model.bundle.vocabulary import Ids

@@ -6,7 +6,8 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from model.bundle.encode import Catalogue, Encoder
+from model.bundle.catalogue import Catalogue
+from model.bundle.encode import Encoder
 from model.bundle.raw import Lists
 from model.bundle.schema import SIDES, UNKNOWN, Feature, Schema
 from model.bundle.vocabulary import Hashed, IdIndex, Ids, Vocabulary

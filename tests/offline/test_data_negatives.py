@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from model.bundle.encode import Catalogue, Encoder
+from model.bundle.catalogue import Catalogue
+from model.bundle.encode import Encoder
 from model.bundle.schema import FIRST_ID, PADDING, UNKNOWN, Feature, Keys, Schema, Sequence
 from model.bundle.vocabulary import Vocabulary
 from model.data.negatives import NegativeSampler

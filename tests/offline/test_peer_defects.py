@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from model.bundle.encode import pad_history
+from model.bundle.padding import pad_history
 from model.bundle.schema import Schema, schema_from_table
 from model.bundle.vocabulary import Vocabulary
 from model.config import RunConfig

@@ -7,7 +7,8 @@ import polars as pl
 import pytest
 import torch
 
-from model.bundle.encode import Catalogue, Encoder
+from model.bundle.catalogue import Catalogue
+from model.bundle.encode import Encoder
 from model.bundle.errors import ConfigError
 from model.bundle.schema import Feature, Schema, Sequence
 from model.bundle.vocabulary import Hashed, Vocabulary

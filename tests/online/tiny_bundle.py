@@ -10,8 +10,9 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from model.bundle.catalogue import Catalogue
 from model.bundle.dense import Scaling
-from model.bundle.encode import Catalogue, Encoder, Tensors
+from model.bundle.encode import Encoder, Tensors
 from model.bundle.folder import GOLDEN, PRIOR, encoder_files, to_npy, to_npz, write_bundle
 from model.bundle.manifest import FORMAT_VERSION, Half, Manifest, TensorSpec
 from model.bundle.records import make_behaviors

@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from model.bundle.catalogue import Catalogue
 from model.bundle.dense import Scaling
-from model.bundle.encode import Catalogue, Encoder
+from model.bundle.encode import Encoder
 from model.bundle.errors import BundleError, EncodeError
 from model.bundle.folder import encoder_files, read_encoder
 from model.bundle.raw import as_ids, as_numbers, as_texts

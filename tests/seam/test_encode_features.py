@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
+from model.bundle.catalogue import Catalogue
 from model.bundle.dense import Buckets, Range, Scaling
-from model.bundle.encode import Catalogue, Encoder
+from model.bundle.encode import Encoder
 from model.bundle.errors import ConfigError, EncodeError
 from model.bundle.folder import encoder_files, read_encoder
 from model.bundle.gaps import GAP_ROWS, bucket

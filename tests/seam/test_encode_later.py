@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
+from model.bundle.catalogue import Catalogue
 from model.bundle.dense import Buckets, Scaling
-from model.bundle.encode import Catalogue, Encoder
+from model.bundle.encode import Encoder
 from model.bundle.errors import EncodeError
 from model.bundle.raw import Lists
 from model.bundle.schema import Feature, Schema
