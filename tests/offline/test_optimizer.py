@@ -1,6 +1,5 @@
 """The update of a step: only touched rows of a table move, and torch's own optimisers agree where they do the same."""
 
-import math
 from collections.abc import Callable
 
 import pytest
@@ -9,8 +8,6 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from model.optimizer import NetOptimizer, sparse_gradients
-from model.row_optimizer import RowAdagrad, RowAdam, touched_rows
-from model.schedule import rate_factor
 from model.train_config import TrainConfig
 
 ROWS, WIDTH = 12, 3
@@ -92,33 +89,6 @@ def test_dense_adam_is_torchs_adam() -> None:
     assert not torch.equal(table_after(config, 1)[5], table_after(config, 2)[5])  # batch 2 has no id 5
 
 
-def test_row_adam_by_hand() -> None:
-    """Two rows of one number. Step 1: m = 0.1 g, v = 0.001 g^2, both corrected to g and g^2, so the move is the rate.
-
-    Row 1 gets the gradient 2 in step 1 only and stays at 1 - 0.1 in step 2. Row 2 gets 4 in step 2 only: m = 0.4,
-    v = 0.016, corrected by 1 - 0.9^2 = 0.19 and 1 - 0.999^2 = 0.001999, so it moves by 0.1 * 0.4 / 0.19 / sqrt(8.004).
-    """
-    weight = torch.ones(3, 1)
-    optimizer = RowAdam(weight, beta1=0.9)
-
-    optimizer.step(torch.tensor([1]), torch.tensor([[2.0]]), rate=0.1)
-    optimizer.step(torch.tensor([2]), torch.tensor([[4.0]]), rate=0.1)
-
-    expected = [1.0, 1 - 0.1, 1 - 0.1 * (0.4 / 0.19) / math.sqrt(0.016 / 0.001999)]
-    assert expected == pytest.approx(weight[:, 0].tolist(), abs=1e-6)
-
-
-def test_without_momentum_there_is_no_memory_for_it() -> None:
-    """With beta1 0 only the second moment is kept, and the move is the gradient over its root."""
-    weight = torch.ones(2, 1)
-    optimizer = RowAdam(weight, beta1=0.0)
-
-    optimizer.step(torch.tensor([1]), torch.tensor([[-3.0]]), rate=0.1)
-
-    assert set(optimizer.moments) == {"second"}
-    assert [1.0, 1.1] == pytest.approx(weight[:, 0].tolist())
-
-
 @pytest.mark.parametrize("kind", ["adam", "adagrad"])
 def test_untouched_rows_stay_bit_for_bit(kind: str) -> None:
     """Rows that no batch looks up, and padding, are as they were drawn."""
@@ -175,17 +145,6 @@ def test_sparse_gradients_are_switched_off_again() -> None:
         fail_inside()
     assert not net.items.sparse
     assert net.items.weight.grad is None
-
-
-def test_touched_rows_of_any_gradient() -> None:
-    """Uncoalesced, coalesced and dense gradients name the same rows with the same sums."""
-    ids, values = torch.tensor([[4, 1, 4]]), torch.tensor([[1.0], [2.0], [4.0]])
-    sparse = torch.sparse_coo_tensor(ids, values, (6, 1), check_invariants=True)
-
-    for gradient in (sparse, sparse.coalesce(), sparse.to_dense()):
-        rows, sums = touched_rows(gradient)
-        assert [1, 4] == rows.tolist()
-        assert [[2.0], [5.0]] == sums.tolist()
 
 
 def test_clipping_counts_tables_and_dense_weights_together() -> None:
@@ -246,22 +205,6 @@ def test_a_restored_optimizer_goes_on_bit_for_bit(kind: str) -> None:
         assert torch.equal(value, copy.state_dict()[name]), name
 
 
-@pytest.mark.parametrize(
-    ("schedule", "factors"),
-    [
-        ("constant", [0.5, 1, 1, 1, 1, 1, 1, 1, 1, 1]),
-        ("linear", [0.5, 1, 1, 0.875, 0.75, 0.625, 0.5, 0.375, 0.25, 0.125]),
-        ("cosine", [0.5, 1] + [(1 + math.cos(math.pi * i / 8)) / 2 for i in range(8)]),
-        ("exponential", [0.5, 1, 1, 1, 1, 0.3, 0.3, 0.3, 0.3, 0.3]),
-    ],
-)
-def test_schedules_by_hand(schedule: str, factors: list[float]) -> None:
-    """Two epochs of five steps, the first two of them warm-up."""
-    config = TrainConfig(epochs=2, schedule=schedule, warmup_steps=2, epoch_decay=0.3)
-
-    assert factors == pytest.approx([rate_factor(step, config=config, steps_per_epoch=5) for step in range(10)])
-
-
 def test_the_schedule_reaches_tables_and_dense_weights() -> None:
     """At the last step but one of a linear fall to 0 everything moves by the last eighth of Adam's first move."""
     full, small = (one_step(TrainConfig(schedule="linear", epochs=1, clip_norm=0.0), steps_before=n) for n in (0, 7))
@@ -290,14 +233,3 @@ def one_step(config: TrainConfig, *, steps_before: int) -> dict[str, Tensor]:
     with sparse_gradients(net):
         optimizer.step(net(BATCHES[0]))
     return {name: p.detach() - before[name] for name, p in net.named_parameters()}
-
-
-def test_adagrad_by_hand() -> None:
-    """The sum of squares grows: gradients 3 and 4 move by 1 and 4/5 of the rate."""
-    weight = torch.zeros(2, 1)
-    optimizer = RowAdagrad(weight)
-
-    for gradient in (3.0, 4.0):
-        optimizer.step(torch.tensor([1]), torch.tensor([[gradient]]), rate=0.1)
-
-    assert [0.0, -0.18] == pytest.approx(weight[:, 0].tolist())
