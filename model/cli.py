@@ -16,6 +16,7 @@ from model.bundle.pointers import STABLE, write_pointer
 from model.compare import common_split, compare, read_compared
 from model.config import RunConfig, read_config
 from model.data.log import Log, read_log, write_task
+from model.explain_command import explain
 from model.pipeline import checkpoints_of, evaluated, run_training
 from model.pipeline import prepare as prepare_log
 from model.predictions import scored_splits
@@ -29,7 +30,7 @@ from model.tables import comparison_tables, figures_table, log_table, skew_table
 from model.terminal import clear_errors, console, errors
 
 app = typer.Typer(
-    help="From a log to a bundle: prepare, train, evaluate, report, compare, export, replay, inspect.",
+    help="From a log to a bundle: prepare, train, evaluate, report, compare, export, replay, explain, inspect.",
     no_args_is_help=True,
 )
 
@@ -173,6 +174,9 @@ def replay_log(
     if skew.max > threshold:
         errors.print(f"skew: pCTR differs by up to {skew.max:.3g}, allowed: {threshold:g}", style="red")
         raise typer.Exit(1)
+
+
+app.command()(explain)
 
 
 @app.command()

@@ -16,7 +16,6 @@ from torch import Tensor, nn
 
 from model.bundle.calibration import UNCALIBRATED, Calibration
 from model.bundle.encode import Tensors
-from model.bundle.folder import read_npy
 from model.bundle.manifest import Half, TensorSpec
 from model.explained import eager_explanation, explain_probes, explained_half
 from model.halves import (
@@ -32,7 +31,7 @@ from model.halves import (
 )
 from model.nets import Net
 from model.nets.calibrated import CalibratedSigmoid
-from model.onnx_tables import open_graph, take_out_tables
+from model.onnx_tables import open_graph, open_half, run_half, take_out_tables
 from model.recurrent_onnx import translation_table
 from model.recurrent_ops import OPERATORS, UPDATE_OPERATORS
 
@@ -72,7 +71,7 @@ def export_halves(
 def check_parity(exported: ExportedHalves) -> None:
     """Replay the golden rows through the graphs. Raises ExportError where they do not give what the eager net does."""
     halves = [exported.user, exported.candidate, *([exported.explain] if exported.explain else [])]
-    graphs = [(half, _open(exported, half)) for half in halves]
+    graphs = [(half, open_half(exported.files, half)) for half in halves]
     replay_golden(exported, lambda request, candidates: _run(graphs, {**request, **candidates}))
 
 
@@ -162,17 +161,10 @@ def refuse_frozen(session: onnxruntime.InferenceSession, specs: tuple[TensorSpec
                 raise ExportError(f"{file}: {spec.name} has {dimension} fixed at {found[axis]} in axis {axis}")
 
 
-def _open(exported: ExportedHalves, half: Half) -> onnxruntime.InferenceSession:
-    tables = {name: read_npy(exported.files, path) for name, path in half.tables.items()}
-    return open_graph(exported.files[half.file], tables)
-
-
 def _run(graphs: list[tuple[Half, onnxruntime.InferenceSession]], tensors: Tensors) -> Tensors:
     """`tensors` and the outputs of every graph, each of which reads what those before it gave."""
     for half, session in graphs:
-        feed = {spec.name: tensors[spec.name] for spec in half.inputs}
-        names = [spec.name for spec in half.outputs]
-        tensors = {**tensors, **dict(zip(names, session.run(names, feed), strict=True))}
+        tensors = {**tensors, **run_half(half, session, tensors)}
     return tensors
 
 

@@ -12,7 +12,9 @@ import onnx
 import onnxruntime
 from onnx import numpy_helper
 
-from model.bundle.folder import to_npy
+from model.bundle.encode import Tensors
+from model.bundle.folder import Content, read_npy, to_npy
+from model.bundle.manifest import Half
 
 _TABLE = re.compile(r"(?:net\.)?([\w.]+)\.tables\.(\w+)\.weight")  # whose table, of which feature
 
@@ -55,3 +57,14 @@ def open_graph(raw: bytes, tables: Mapping[str, np.ndarray]) -> onnxruntime.Infe
     session = onnxruntime.InferenceSession(raw, options, providers=["CPUExecutionProvider"])
     session.tables = tables  # read where they are, so they must live as long
     return session
+
+
+def open_half(files: Mapping[str, Content], half: Half) -> onnxruntime.InferenceSession:
+    """The same of a half, with the tables that the manifest names."""
+    return open_graph(bytes(files[half.file]), {name: read_npy(files, path) for name, path in half.tables.items()})
+
+
+def run_half(half: Half, session: onnxruntime.InferenceSession, tensors: Tensors) -> Tensors:
+    """Its outputs by name; tensors that it does not take are ignored."""
+    names = [spec.name for spec in half.outputs]
+    return dict(zip(names, session.run(names, {spec.name: tensors[spec.name] for spec in half.inputs}), strict=True))

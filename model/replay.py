@@ -12,16 +12,15 @@ from heapq import heappush, heappushpop
 from pathlib import Path
 
 import numpy as np
-import onnxruntime
 from numpy.typing import NDArray
 
 from model.bundle.encode import Encoder, Tensors
 from model.bundle.errors import BundleError, ConfigError, EncodeError
-from model.bundle.folder import Bundle, read_npy
-from model.bundle.manifest import MANIFEST, Half
+from model.bundle.folder import Bundle
+from model.bundle.manifest import MANIFEST
 from model.bundle.records import make_behaviors
 from model.data.feature_log import Line, read_lines
-from model.onnx_tables import open_graph
+from model.onnx_tables import open_half, run_half
 
 
 @dataclass(frozen=True, kw_only=True, order=True)
@@ -56,16 +55,15 @@ class Replayer:
         if manifest.export_format != "onnx":
             raise BundleError(MANIFEST, f"export_format {manifest.export_format!r} cannot be replayed, allowed: onnx")
         self._encoder = bundle.encoder
-        self._halves = [(half, _open(bundle, half)) for half in (manifest.user_half, manifest.candidate_half)]
+        self._halves = [(h, open_half(bundle.files, h)) for h in (manifest.user_half, manifest.candidate_half)]
 
     def pctr(self, line: Line) -> NDArray[np.float32]:
         """The scores [C] of a logged request. Raises EncodeError if it does not fit the bundle's schema."""
         request, items = encode_line(line, self._encoder)
-        (user, user_graph), (candidate, candidate_graph) = self._halves
-        names = [spec.name for spec in user.outputs]
-        state = dict(zip(names, user_graph.run(names, _of(request, user)), strict=True))
+        user, candidate = self._halves
+        state = run_half(*user, request)
         candidates = {name: tensor[None] for name, tensor in items.items()}
-        found: NDArray[np.float32] = candidate_graph.run(["pctr"], _of({**state, **candidates}, candidate))[0][0]
+        found: NDArray[np.float32] = run_half(*candidate, {**state, **candidates})["pctr"][0]
         return found
 
 
@@ -126,15 +124,6 @@ def _encode_items(columns: Mapping[str, list[object]], encoder: Encoder) -> Tens
         if len(rows):
             encoder.fill_items(encoded, rows, {feature.name: [column[row] for row in rows.tolist()]})
     return encoded
-
-
-def _open(bundle: Bundle, half: Half) -> onnxruntime.InferenceSession:
-    tables = {name: read_npy(bundle.files, path) for name, path in half.tables.items()}
-    return open_graph(bytes(bundle.files[half.file]), tables)
-
-
-def _of(tensors: Tensors, half: Half) -> Tensors:
-    return {spec.name: tensors[spec.name] for spec in half.inputs}
 
 
 def _row(line: Line, replayed: NDArray[np.float64], differences: NDArray[np.float64], bundle: Bundle) -> Row:

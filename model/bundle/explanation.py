@@ -4,8 +4,8 @@ U users, C candidates, L history; F columns of a sparse tensor.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +28,11 @@ class Seen:
     items: Tensors  # [C, ...]
     item_ids: Ids  # [C]
 
+    def of(self, rows: Ids) -> Self:
+        """The same of some candidates."""
+        items = {name: tensor[rows] for name, tensor in self.items.items()}
+        return replace(self, items=items, item_ids=self.item_ids[rows])
+
 
 @dataclass(frozen=True, kw_only=True)
 class Told:
@@ -38,6 +43,16 @@ class Told:
     pctr: Floats  # [C], calibrated
     attention: Floats | None  # [C, L]; None: the net has none
     update: Floats | None  # [C, L]; None: the net has no second GRU
+
+    def of(self, rows: Ids) -> "Told":
+        """The same of some candidates."""
+        return Told(
+            logit=self.logit[rows],
+            logit_without_history=self.logit_without_history[rows],
+            pctr=self.pctr[rows],
+            attention=None if self.attention is None else self.attention[rows],
+            update=None if self.update is None else self.update[rows],
+        )
 
 
 def without_history(user: Tensors) -> Tensors:
