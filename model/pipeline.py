@@ -58,19 +58,10 @@ def run_training(
     checkpoints: Checkpoints | None = None,
 ) -> tuple[TrainedRun, Training]:
     """Train the configured net. Pure in (config, log): the seed is in the configuration; torch's own is restored."""
-    encoder = prepared.encoder
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.train.seed)
-        net = build_net(config.net, config.schema, vocabulary_sizes(encoder), file="config")
-        pretrained = fill_tables(net.embedding, encoder, config.pretrained, base=config.base)
-        samples = Samples(
-            train=prepared.train,
-            valid=prepared.valid,
-            sampler=NegativeSampler(encoder),
-            fresh=FreshNegatives(encoder, prepared.train) if config.train.fresh_negatives else None,
-            impressions=_impressions(prepared, config),
-        )
-        training = train(net, samples, config=config.train, report=report, checkpoints=checkpoints)
+        training, pretrained = _trained(prepared, config, report=report, checkpoints=checkpoints)
+    net, encoder = training.net, prepared.encoder
     valid = score_split(net, prepared.valid, user_activity(log.valid, log.train, config.schema.keys))
     assessed = assess(valid, config.calibration, negative_sampling_rate=config.train.negative_sampling_rate)
     golden = golden_inputs(prepared.valid, encoder, seed=config.train.seed)
@@ -91,6 +82,23 @@ def run_training(
         },
     )
     return run, training
+
+
+def _trained(
+    prepared: Prepared, config: RunConfig, *, report: Callable[[Step], None], checkpoints: Checkpoints | None
+) -> tuple[Training, dict[str, dict[str, int]]]:
+    """The net as the configuration says, trained, and what was found of its pretrained tables."""
+    encoder = prepared.encoder
+    net = build_net(config.net, config.schema, vocabulary_sizes(encoder), file="config")
+    pretrained = fill_tables(net.embedding, encoder, config.pretrained, base=config.base)
+    samples = Samples(
+        train=prepared.train,
+        valid=prepared.valid,
+        sampler=NegativeSampler(encoder),
+        fresh=FreshNegatives(encoder, prepared.train) if config.train.fresh_negatives else None,
+        impressions=_impressions(prepared, config),
+    )
+    return train(net, samples, config=config.train, report=report, checkpoints=checkpoints), pretrained
 
 
 def evaluated(run: TrainedRun, log: Log, *, split: str, base: Scores | None = None) -> TrainedRun:
