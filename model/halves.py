@@ -34,9 +34,9 @@ class ExportedHalves:
 
     user: Half
     candidate: Half
-    explain: Half | None  # None for a net without attention
     files: Mapping[str, bytes]
     golden: Tensors  # the inputs that the gate was run on, and from the eager net `pctr` [U, C] and EXPLAINED [U, C, L]
+    explain: Half | None = None  # None for a net without attention
 
 
 @dataclass(frozen=True, kw_only=True)

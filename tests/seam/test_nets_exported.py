@@ -1,30 +1,35 @@
 """Every net and every option that changes a graph, through both exports' gates and into a runtime."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
 from model.bundle.schema import Schema, schema_from_table
 from model.export import export_halves
-from model.halves import ExportedHalves
+from model.halves import EXPLAINED, ExportedHalves, eager_pctr
 from model.native_weights import native_half
 from model.nets import NETS, Net, build_net
+from model.nets.interest import AttendedSum
 from model.torchscript_export import export_torchscript
 
 SIZES = {"city": 9, "item_id": 60, "brand": 7, "cate_id": 12}
 OPTIONS = [
     *({"kind": kind} for kind in NETS),
+    {"kind": "din", "softmax": True},
     {"kind": "din", "attention_kind": "bilinear"},
     {"kind": "dien", "attention_kind": "dot"},
     {"kind": "dien", "augru": "public"},
-    {"kind": "dien", "last_interest": True},
+    {"kind": "dien", "residual": True},
 ]
 # Whose ONNX graphs, seconds each, are no part of another's.
 GRAPHS = [
     *({"kind": kind} for kind in ("wide_deep", "pnn", "gru_gru", "aigru", "agru")),
-    {"kind": "dien", "augru": "public", "attention_kind": "bilinear", "last_interest": True},
+    {"kind": "dien", "augru": "public", "attention_kind": "bilinear", "residual": True},
 ]
-NATIVE = [{"kind": "din"}, {"kind": "agru"}, {"kind": "dien"}]
+NATIVE = [{"kind": "din"}, {"kind": "din", "softmax": True}, {"kind": "agru"}, {"kind": "dien"}]
 
 
 @pytest.fixture(scope="module")
@@ -46,6 +51,8 @@ def make_net(schema: Schema, **table: object) -> Net:
     for name, tensor in net.state_dict().items():
         if "tables" in name or "cross" in name:
             tensor.normal_(std=0.5)
+        elif name.endswith("share"):
+            tensor.fill_(0.4)
     return net
 
 
@@ -66,19 +73,61 @@ def golden() -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
 @pytest.mark.parametrize("table", OPTIONS, ids=str)
 def test_torchscript_passes_the_gate(schema: Schema, table: dict[str, object]) -> None:
     """It scores as the eager net does, at other sizes than the example's too, or the gate would raise."""
-    check_sizes(export_torchscript(make_net(schema, **table), *golden()))
+    net = make_net(schema, **table)
+    check(export_torchscript(net, *golden()), net)
 
 
 @pytest.mark.parametrize("table", GRAPHS, ids=str)
 def test_onnx_passes_the_gate(schema: Schema, table: dict[str, object]) -> None:
     """The same of the ONNX graphs; `base`, `din` and `dien` are in test_export.py, `din_gru` is half of `gru_gru`."""
-    check_sizes(export_halves(make_net(schema, **table), *golden()))
+    net = make_net(schema, **table)
+    check(export_halves(net, *golden()), net)
 
 
-def check_sizes(exported: ExportedHalves) -> None:
-    """Candidates differ in their scores, and users and candidates may be any number."""
+def check(exported: ExportedHalves, net: Net) -> None:
+    """Candidates differ in their scores, sizes may be any number, and an explanation is of what made the scores.
+
+    The gate has compared the graphs with the golden rows, to 1e-5.
+    """
     assert exported.golden["pctr"].std() > 1e-3
     assert [spec.shape for spec in exported.candidate.outputs] == [("U", "C"), ("U", "C")]
+    expected = reference(net)
+    assert {name: exported.golden[name].shape for name in EXPLAINED if name in exported.golden} == {
+        name: tuple(tensor.shape) for name, tensor in expected.items()
+    }
+    outputs = exported.explain.outputs if exported.explain else ()
+    assert {spec.name: spec.shape for spec in outputs} == dict.fromkeys(expected, ("U", "C", "L"))
+    padding = np.arange(6) >= np.array([0, 1, 3, 6])[:, None, None]
+    for name, tensor in expected.items():
+        np.testing.assert_allclose(exported.golden[name], tensor.numpy(), rtol=0, atol=1e-6)
+        assert not (exported.golden[name] * padding).any()
+    if expected and net.attention.softmax:
+        np.testing.assert_allclose(exported.golden["attention"].sum(-1)[1:], 1, atol=1e-6)
+
+
+def reference(net: Net) -> dict[str, Tensor]:
+    """What the net computes while it scores the golden rows: its attention, and how far each step moves the state.
+
+    The state after t steps is what the evolution gives for the first t behaviors.
+    """
+    seen: dict[str, tuple[tuple[Tensor, ...], Tensor]] = {}
+    parts = {name: part for name, part in net.named_children() if name in ("attention", "evolution")}
+    hooks = [
+        part.register_forward_hook(lambda module, args, output, name=name: seen.update({name: (args, output)}))
+        for name, part in parts.items()
+    ]
+    eager_pctr(net, *golden())
+    for hook in hooks:
+        hook.remove()
+    found = {"attention": seen["attention"][1]} if "attention" in seen else {}
+    if "evolution" in seen and not isinstance(net.evolution, AttendedSum):
+        (inputs_ULG, weight_UCL, mask_UL), last_UCH = seen["evolution"]
+        states = [torch.zeros_like(last_UCH)]
+        for t in range(1, mask_UL.shape[1] + 1):
+            with torch.inference_mode():
+                states.append(net.evolution(inputs_ULG[:, :t], weight_UCL[..., :t], mask_UL[:, :t]))
+        found["update"] = torch.stack([(after - before).norm(dim=-1) for before, after in pairwise(states)], dim=-1)
+    return found
 
 
 @pytest.mark.parametrize("table", OPTIONS, ids=str)
