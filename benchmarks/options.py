@@ -1,6 +1,6 @@
 """What each option of the training file does to the validation AUC and log loss, against a baseline of the same seeds.
 
-    python -m benchmarks.options --data FOLDER [--studies din,dien,features,nets] [--seeds N] [--cache FOLDER]
+    python -m benchmarks.options --data FOLDER [--studies din,tables,dien,features,nets] [--cache FOLDER]
                                  [--result FILE]
 
 FOLDER holds `tasks/beauty_next` and `ml-100k`. Runs are short (two epochs, one thread), so that a table takes an hour
@@ -119,8 +119,10 @@ def _range(seeds: list[Figures], name: str) -> str:
 def _found(options: argparse.Namespace) -> dict[str, dict[str, list[Figures]]]:
     """Study -> label -> the figures of every seed. Each seed's runs follow one another: their CPU times compare."""
     found: dict[str, dict[str, list[Figures]]] = {name: {} for name in options.studies}
-    for seed in range(options.seeds):
+    for seed in range(max(STUDIES[name].seeds for name in found)):
         for name, labels in found.items():
+            if seed >= STUDIES[name].seeds:
+                continue
             for label, changes in {BASELINE: {}, **STUDIES[name].variants}.items():
                 print(f"{name}, seed {seed}: {label}", file=sys.stderr, flush=True)
                 config = config_of(STUDIES[name], changes, data=options.data, seed=seed)
@@ -171,7 +173,6 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="the folder of the logs")
     parser.add_argument("--studies", type=lambda text: text.split(","), default=list(STUDIES), help="default: all")
-    parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--cache", type=Path, default=Path.home() / ".cache" / "ctr-scorer" / "options")
     parser.add_argument("--result", type=Path, help="write the page there, as benchmarks/results/options_...md")
     return parser.parse_args()

@@ -1,7 +1,7 @@
 """What `benchmarks.options` changes: for each baseline, one option at a time."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 Changes = Mapping[str, Any]  # dotted key of the training file -> its value (`Any`: TOML's); a number is a list's index
@@ -9,11 +9,12 @@ Changes = Mapping[str, Any]  # dotted key of the training file -> its value (`An
 
 @dataclass(frozen=True, kw_only=True)
 class Study:
-    """A baseline and its variants by label. `users` keeps one user in so many; the log is a folder below `--data`."""
+    """A baseline and its variants by label. `users` keeps one user in so many; paths start at `--data`."""
 
     table: Mapping[str, Any]  # as TOML has it
     variants: Mapping[str, Changes]
     users: int = 1
+    seeds: int = 2
 
 
 def _each(key: str, *values: object) -> dict[str, Changes]:
@@ -47,6 +48,7 @@ def _next_item(net: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+_DIN = _next_item({"kind": "din", "softmax": True})
 _RATINGS: dict[str, Any] = {
     "name": "ratings",
     "data": {"format": "atomic", "path": "ml-100k"},
@@ -93,8 +95,6 @@ _LOOP = {
     **_each("train.lookup_l2", 0.0),
     "train.embedding_l2 = 0.01, lookup_l2 = 0": {"train.embedding_l2": 0.01, "train.lookup_l2": 0.0},
     **_each("train.fresh_negatives", True),
-    **_each("train.embedding_optimizer", "adagrad", "dense_adam"),
-    **_each("train.embedding_beta1", 0.0),
     **_each("train.weight_decay", 0.01),
     **_each("train.clip_norm", 0.0),
     **_each("train.schedule", "linear", "exponential"),
@@ -103,6 +103,10 @@ _LOOP = {
     **_each("train.negative_sampling_rate", 0.5),
     **_each("train.precision", "bfloat16"),
     **_each("calibration.method", "isotonic", "none"),
+}
+_TABLES = {
+    **_each("train.embedding_optimizer", "adagrad", "dense_adam"),
+    **_each("train.embedding_beta1", 0.0),
 }
 _IDS = {
     **_each("schema.max_history", 5),
@@ -113,13 +117,14 @@ _IDS = {
 }
 
 STUDIES: Mapping[str, Study] = {
-    "din": Study(table=_next_item({"kind": "din", "softmax": True}), variants={**_NET, **_LOOP, **_IDS}, users=4),
+    "din": Study(table=_DIN, variants={**_NET, **_LOOP, **_IDS}, users=4),
+    "tables": Study(table=_DIN, variants=_TABLES, users=4, seeds=3),
     "dien": Study(
         table=_next_item({"kind": "dien"}),
         variants={
             **_each("net.auxiliary", "mlp"),
             **_each("net.auxiliary_alpha", 0.0, 0.1, 1.0),
-            **_each("net.last_interest", True),
+            **_each("net.residual", True),
             **_each("net.augru", "public"),
         },
         users=4,
@@ -153,24 +158,33 @@ STUDIES: Mapping[str, Study] = {
     ),
 }
 
+SPEED: Mapping[str, tuple[str, Changes]] = {  # label -> the study of its baseline, and what is changed
+    **{
+        label: ("din", changes)
+        for label, changes in {
+            **_each("train.length_buckets", True),
+            **_each("train.precision", "bfloat16"),
+            **_each("train.compile", True),
+            **_each("train.embedding_optimizer", "dense_adam", "adagrad"),
+            **_each("train.embedding_beta1", 0.0),
+            **_each("train.lookup_l2", 0.0),
+            **_each("train.clip_norm", 0.0),
+            **_each("train.fresh_negatives", True),
+            **_each("net.attention_kind", "dot"),
+        }.items()
+    },
+    **{label: ("dien", changes) for label, changes in _each("net.augru", "public").items()},
+    **{label: ("dien", changes) for label, changes in _each("net.auxiliary", "mlp").items()},
+    "base: train.compile = true": ("nets", {"train.compile": True}),
+    "base: train.precision = bfloat16": ("nets", {"train.precision": "bfloat16"}),
+}
 
-@dataclass(frozen=True, kw_only=True)
-class Pair:
-    """Two settings whose cost is compared."""
-
-    study: str
-    changes: Changes
-    base: Changes = field(default_factory=dict)
-
-
-SPEED: Mapping[str, Pair] = {
-    "train.length_buckets = true": Pair(study="din", changes={"train.length_buckets": True}),
-    "train.precision = bfloat16": Pair(study="din", changes={"train.precision": "bfloat16"}),
-    "train.compile = true": Pair(study="din", changes={"train.compile": True}),
-    "train.embedding_optimizer = dense_adam": Pair(study="din", changes={"train.embedding_optimizer": "dense_adam"}),
-    "train.embedding_beta1 = 0": Pair(study="din", changes={"train.embedding_beta1": 0.0}),
-    "train.lookup_l2 = 0": Pair(study="din", changes={"train.lookup_l2": 0.0}),
-    "net.attention_kind = dot": Pair(study="din", changes={"net.attention_kind": "dot"}),
-    "net.auxiliary = mlp": Pair(study="dien", changes={"net.auxiliary": "mlp"}),
-    "net.augru = public": Pair(study="dien", changes={"net.augru": "public"}),
+UNMEASURED: Mapping[str, str] = {
+    "train.seed": "the spread over seeds is in every table",
+    "train.epochs": "when training ends",
+    "train.patience": "when training ends",
+    "train.evaluations_per_epoch": "when training ends",
+    "train.epoch_decay": "a part of train.schedule",
+    "train.device": "no GPU",
+    "train.checkpoint_batches": "changes no result",
 }
