@@ -10,11 +10,14 @@ from prometheus_client import CollectorRegistry, Histogram, Metric
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from model.bundle.distribution import BINS, EDGES, counts_up_to
+from model.bundle.distribution import EDGES, Scores, counts_up_to
 from service.drift import ENOUGH, Expected
 from service.process import Place
 from service.recent_scores import RecentScores
 from service.source import ROLES, Role
+
+_BINS = len(EDGES) + 1
+_UPPER = np.array([*EDGES, np.inf], dtype=np.float32)
 
 
 class PctrMetrics(Collector):
@@ -24,25 +27,28 @@ class PctrMetrics(Collector):
         """The index is computed for `shown` when that is asked, from what all processes remember."""
         histogram = Histogram("ctr_pctr", "pCTR of candidates.", ["role"], buckets=EDGES, registry=registry)
         self._histograms = {role: histogram.labels(role) for role in ROLES}
-        self._counts = {role: np.zeros(BINS, dtype=np.int64) for role in ROLES}  # not in the histogram yet
+        self._counts = {role: np.zeros(_BINS, dtype=np.int64) for role in ROLES}  # not in the histogram yet
         self._sums = dict.fromkeys(ROLES, 0.0)
         self._recent = RecentScores(place)
         self._expected: dict[Role, Expected | None] = dict.fromkeys(ROLES)
+        self._edges: dict[Role, Scores] = dict.fromkeys(ROLES, _UPPER)  # of the histogram, then ends of groups
         self._bundles: dict[Role, object] = dict.fromkeys(ROLES)
         shown.register(self)
 
-    def record(self, role: Role, pctr: NDArray[np.float32]) -> None:
+    def record(self, role: Role, pctr: Scores) -> None:
         """One request's scores [C]."""
-        counts = counts_up_to(pctr)
-        self._counts[role] += counts
+        counts = counts_up_to(pctr, self._edges[role])
+        self._counts[role] += counts[:_BINS]
         self._sums[role] += float(np.add.reduce(pctr))
-        self._recent.add(role, counts)
+        if len(counts) > _BINS:
+            self._recent.add(role, counts[_BINS:])
 
     def expect(self, role: Role, bundle: object, distribution: Mapping[str, Any]) -> None:
         """What the scores of this role's bundle should look like; another bundle begins anew."""
         if self._bundles[role] != bundle:
             self._bundles[role] = bundle
-            self._expected[role] = Expected.read(distribution)
+            self._expected[role] = expected = Expected.read(distribution)
+            self._edges[role] = _UPPER if expected is None else np.concatenate([_UPPER, expected.ends])
             self._recent.forget(role)
 
     def refresh(self) -> None:

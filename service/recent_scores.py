@@ -12,12 +12,11 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from model.bundle.distribution import BINS
-from service.drift import Memory, faded
+from service.drift import GROUPS, Counts, Memory, faded
 from service.process import Place
 from service.source import ROLES, Role
 
-_SHAPE = (len(ROLES), BINS + 2)  # a Memory's state, and how many requests there ever were
+_SHAPE = (len(ROLES), GROUPS + 2)  # a Memory's state, and how many requests there ever were
 
 
 class RecentScores:
@@ -27,12 +26,12 @@ class RecentScores:
         self._folder = None if place is None else place.metrics
         self._new = {role: Memory() for role in ROLES}
         self._seen = [0.0] * len(ROLES)  # requests of all processes that this one's memory has faded by
-        self._own: NDArray[np.float64] = np.zeros(_SHAPE)
+        self._own: Counts = np.zeros(_SHAPE)
         if place is not None:
             self._own = np.memmap(place.metrics / f"scores_{place.number}.f64", np.float64, mode="w+", shape=_SHAPE)
 
     def add(self, role: Role, counts: NDArray[np.int64]) -> None:
-        """One request's candidates up to each edge [BINS]."""
+        """One request's candidates up to each end of a group [GROUPS]."""
         self._new[role].add(counts)
 
     def forget(self, role: Role) -> None:
@@ -49,12 +48,12 @@ class RecentScores:
             self._own[number, :-1] = faded(self._own[number, :-1], requests=ever - self._seen[number]) + state
             self._seen[number] = ever
 
-    def summed(self, role: Role) -> tuple[NDArray[np.float64], float]:
-        """Candidates up to each edge [BINS], and the requests' worth of them, of all processes."""
-        memory: NDArray[np.float64] = np.sum([memory[ROLES.index(role)] for memory in self._all()], axis=0)
-        return memory[:BINS], float(memory[BINS])
+    def summed(self, role: Role) -> tuple[Counts, float]:
+        """Candidates up to each end of a group [GROUPS], and the requests' worth of them, of all processes."""
+        memory: Counts = np.sum([memory[ROLES.index(role)] for memory in self._all()], axis=0)
+        return memory[:GROUPS], float(memory[GROUPS])
 
-    def _all(self) -> Iterator[NDArray[np.float64]]:
+    def _all(self) -> Iterator[Counts]:
         if self._folder is None:
             yield self._own
             return
