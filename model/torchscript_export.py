@@ -11,7 +11,7 @@ TorchScript is deprecated in torch and says so at every call; the calls here sil
 import io
 import warnings
 import zipfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
@@ -34,11 +34,8 @@ from model.halves import (
     to_torch,
 )
 from model.nets import Net
-from model.nets.aigru import aigru_recurrence
-from model.nets.augru import augru_recurrence, public_recurrence
 from model.nets.calibrated import CalibratedSigmoid
-from model.nets.gru import gru_recurrence
-from model.updates_torchscript import UPDATE_LOOPS
+from model.torchscript_loops import LOOPS, UPDATE_LOOPS, Loops
 
 _NAMES = {"user": "user.ts", "candidate": "candidate.ts", "explain": "explain.ts"}
 _SIZES = ((1, 1, 1), (3, 2, 50), (8, 40, 7), (1, 100, 500))  # users, history and candidates that the gate tries
@@ -61,11 +58,11 @@ def export_torchscript(
     probes = [probe(net, request, candidates, sizes, calibration=calibration) for sizes in PROBES]
     items = [{**p.state, **p.candidates} for p in probes]
     told = explain_probes(net, probes)
-    with deprecated(), torch.no_grad(), _loops_that_stay(net, _LOOPS):
+    with deprecated(), torch.no_grad(), _loops_that_stay(net, LOOPS):
         candidate = _CandidateHalf(net, calibration)
         graphs = {"user": _trace(_UserHalf(net), probes[0].request), "candidate": _trace(candidate, items[0])}
     if told[0]:
-        with deprecated(), torch.no_grad(), _loops_that_stay(net, {**_LOOPS, **UPDATE_LOOPS}):
+        with deprecated(), torch.no_grad(), _loops_that_stay(net, {**LOOPS, **UPDATE_LOOPS}):
             graphs["explain"] = _trace(explained_half(net), told[0][0])
     with deprecated():
         files = {_NAMES[half]: _plain(graph) for half, graph in graphs.items()}
@@ -115,77 +112,10 @@ class _CandidateHalf(nn.Module):
 
 
 @contextmanager
-def _loops_that_stay(net: Net, loops: Mapping[Callable[..., Tensor], Callable[..., Tensor]]) -> Iterator[None]:
+def _loops_that_stay(net: Net, loops: Loops) -> Iterator[None]:
     scripted = {eager: torch.jit.script(loop) for eager, loop in loops.items()}
     with replaced_recurrences(net, scripted):
         yield
-
-
-# The loops of model/nets in the little language that torch.jit.script reads; the gate holds the two together.
-def _gru(x_ULE: Tensor, weight_GE: Tensor, weight_GH: Tensor, input_bias_G: Tensor, hidden_bias_G: Tensor) -> Tensor:
-    U, L, _ = x_ULE.shape
-    H = weight_GH.shape[1]
-    x_ULG = nn.functional.linear(x_ULE, weight_GE, input_bias_G)
-    h = x_ULE.new_zeros([U, H])
-    states_ULH = x_ULE.new_empty([U, L, H])
-    for t in range(L):
-        x, g = x_ULG[:, t], nn.functional.linear(h, weight_GH, hidden_bias_G)
-        ru = torch.sigmoid(x[:, : 2 * H] + g[:, : 2 * H])
-        c = torch.tanh(torch.addcmul(x[:, 2 * H :], ru[:, :H], g[:, 2 * H :]))
-        h = torch.addcmul(h, ru[:, H:], c - h)
-        states_ULH[:, t] = h
-    return states_ULH
-
-
-def _augru(inputs_ULG: Tensor, attention_UCL: Tensor, weight_GH: Tensor, bias_G: Tensor) -> Tensor:
-    U, C, L = attention_UCL.shape
-    H = weight_GH.shape[1]
-    x_UL1G = inputs_ULG.unsqueeze(2)
-    h = inputs_ULG.new_zeros([U, C, H])
-    for t in range(L):
-        x, g = x_UL1G[:, t], nn.functional.linear(h, weight_GH, bias_G)
-        ru = torch.sigmoid(x[..., : 2 * H] + g[..., : 2 * H])
-        c = torch.tanh(torch.addcmul(x[..., 2 * H :], ru[..., :H], g[..., 2 * H :]))
-        h = torch.addcmul(h, attention_UCL[:, :, t].unsqueeze(-1) * ru[..., H:], c - h)
-    return h
-
-
-def _public(inputs_ULG: Tensor, attention_UCL: Tensor, mask_UL: Tensor, weight_GH: Tensor, bias_G: Tensor) -> Tensor:
-    U, C, L = attention_UCL.shape
-    H = weight_GH.shape[1]
-    x_UL1G = inputs_ULG.unsqueeze(2)
-    rest_UCL = mask_UL.unsqueeze(1) - attention_UCL
-    h = inputs_ULG.new_zeros([U, C, H])
-    for t in range(L):
-        x, g = x_UL1G[:, t], nn.functional.linear(h, weight_GH, bias_G)
-        ru = torch.sigmoid(x[..., : 2 * H] + g[..., : 2 * H])
-        c = torch.tanh(torch.addcmul(x[..., 2 * H :], ru[..., :H], g[..., 2 * H :]))
-        share = torch.addcmul(attention_UCL[:, :, t].unsqueeze(-1), rest_UCL[:, :, t].unsqueeze(-1), ru[..., H:])
-        h = torch.addcmul(h, share, c - h)
-    return h
-
-
-def _aigru(inputs_ULG: Tensor, attention_UCL: Tensor, mask_UL: Tensor, weight_GH: Tensor, bias_2G: Tensor) -> Tensor:
-    U, C, L = attention_UCL.shape
-    H = weight_GH.shape[1]
-    x_UL1G = inputs_ULG.unsqueeze(2)
-    mask_UL11 = mask_UL.unsqueeze(-1).unsqueeze(-1)
-    h = inputs_ULG.new_zeros([U, C, H])
-    for t in range(L):
-        x = torch.addcmul(bias_2G[0], attention_UCL[:, :, t].unsqueeze(-1), x_UL1G[:, t])
-        g = nn.functional.linear(h, weight_GH, bias_2G[1])
-        ru = torch.sigmoid(x[..., : 2 * H] + g[..., : 2 * H])
-        c = torch.tanh(torch.addcmul(x[..., 2 * H :], ru[..., :H], g[..., 2 * H :]))
-        h = torch.addcmul(h, mask_UL11[:, t] * ru[..., H:], c - h)
-    return h
-
-
-_LOOPS: Mapping[Callable[..., Tensor], Callable[..., Tensor]] = {
-    gru_recurrence: _gru,
-    augru_recurrence: _augru,
-    public_recurrence: _public,
-    aigru_recurrence: _aigru,
-}
 
 
 def _trace(half: nn.Module, example: dict[str, Tensor]) -> torch.jit.ScriptModule:
