@@ -29,7 +29,9 @@ Weights = dict[str, Tensor]
 def native_half(net: Net) -> tuple[NativeHalf, dict[str, NDArray[np.generic]]] | None:
     """What the manifest says about the weights, and the weights; None for a net or an item feature no kernel knows."""
     loop = _loop(net)
-    if net.factors is not None or getattr(net, "last_interest", False):  # nobody has written a kernel for them yet
+    if (
+        net.factors is not None or getattr(net, "state_share", None) is not None
+    ):  # nobody has written a kernel for them yet
         return None
     if net.embedding.pooled.keys() & net.embedding.sparse_names["item"]:  # lists of a candidate
         return None

@@ -3,8 +3,13 @@
     history -> GRU -> interest states -> attention of each candidate on them -> `evolution` -> what the head reads
 
 A net of this family says how many GRUs extract and what evolution makes of states and attention. Extraction, and what
-evolution needs of the states, belong to the user half. U users, C candidates, L history, E width of one behavior,
-H = E hidden, G gates of the evolution.
+evolution needs of the states, belong to the user half.
+
+With `residual`, an interest state is e_t + s h_t, e_t the behavior and h_t the GRU's state, and what the head reads is
+DIN's sum of attended states plus s' times the final interest. s and s' start at 0 (ReZero, Bachlechner et al., UAI
+2021, equation 2): the net starts as DIN, and loops that know a user by heart do not come before what generalises.
+
+U users, C candidates, L history, E width of one behavior, H = E hidden, G gates of the evolution.
 """
 
 from collections.abc import Callable, Mapping
@@ -29,7 +34,7 @@ class InterestConfig(AttentionConfig):
 
     auxiliary: Literal["dot", "mlp"] = "dot"  # dot: the paper's inner product; mlp: the public code's 100-50-1
     auxiliary_alpha: float = setting(0.0, low=0.0)  # weight of the auxiliary loss; 0 trains without it
-    last_interest: bool = False  # the head sees target * last state, which `dot` trains to be like what is next
+    residual: bool = False  # begins as DIN and learns how much of the states to add
 
 
 class Evolution(Protocol):
@@ -72,16 +77,18 @@ class InterestNet(nn.Module):
         self.extractor = Gru(E, E) if extractors == 1 else nn.Sequential(*(Gru(E, E) for _ in range(extractors)))
         self.attention = make_attention(config.attention_kind, E, hidden=config.attention, softmax=True)
         self.evolution: Evolution | AttendedSum = evolution(E, E)
+        self.state_share = nn.Parameter(torch.zeros(())) if config.residual else None
+        loops = not isinstance(self.evolution, AttendedSum)
+        self.evolved_share = nn.Parameter(torch.zeros(())) if config.residual and loops else None
         self.auxiliary_alpha = config.auxiliary_alpha
         self.discriminator = _Discriminator(E) if config.auxiliary == "mlp" else _InnerProduct()
-        self.last_interest = config.last_interest
-        self.head = make_head(config, self.embedding, reads=2 * E if self.last_interest else E)
+        self.head = make_head(config, self.embedding, reads=E)
         self.factors = make_factors(config, schema, sizes)
 
     def extract_interest(self, history_ULE: Tensor) -> Tensor:
         """Interest states [U, L, H], one after each behavior. Padding comes last, so no real state sees it."""
         interest_ULH: Tensor = self.extractor(history_ULE)
-        return interest_ULH
+        return interest_ULH if self.state_share is None else history_ULE + self.state_share * interest_ULH
 
     def encode_user(self, request: Tensors) -> dict[str, Tensor]:
         """The user half: request tensors and history -> state."""
@@ -96,8 +103,6 @@ class InterestNet(nn.Module):
         }
         if not isinstance(self.evolution, AttendedSum):  # which reads the keys themselves
             state["state_inputs"] = self.evolution.inputs(interest_ULH)
-        if self.last_interest:
-            state["state_last"] = _last(interest_ULH, mask_UL)
         return state
 
     def score(self, state: Tensors, candidates: Tensors) -> Tensor:
@@ -107,10 +112,9 @@ class InterestNet(nn.Module):
         weight_UCL = self.attention(target_UCE, keys_ULK, mask_UL)
         inputs_ULG = state["state_inputs"] if "state_inputs" in state else keys_ULK[..., :-1]
         evolved_UCH = self.evolution(inputs_ULG, weight_UCL, mask_UL)
-        reads = [evolved_UCH]
-        if "state_last" in state:
-            reads.append(target_UCE * state["state_last"][:, None])
-        candidate_UCD = candidate_part(self.embedding, state, candidates, *reads)
+        if self.evolved_share is not None:
+            evolved_UCH = weight_UCL @ keys_ULK[..., :-1] + self.evolved_share * evolved_UCH
+        candidate_UCD = candidate_part(self.embedding, state, candidates, evolved_UCH)
         logit_UC: Tensor = self.head(state["state_share"], candidate_UCD)
         return add_factors(logit_UC, self.factors, state, candidates)
 
@@ -130,12 +134,6 @@ class InterestNet(nn.Module):
         fake = self.discriminator(interest_ULH, self.embedding.history(negatives_ULF)[:, 1:])
         loss_UL = nn.functional.softplus(-real) + nn.functional.softplus(fake)
         return (loss_UL * mask_UL).sum() / mask_UL.sum().clamp(min=1)
-
-
-def _last(interest_ULH: Tensor, mask_UL: Tensor) -> Tensor:
-    """The state after the newest behavior, [U, H]; 0 for an empty history."""
-    at_last_UL = mask_UL * (mask_UL.cumsum(1) == mask_UL.sum(1, keepdim=True))
-    return (interest_ULH * at_last_UL[..., None]).sum(1)
 
 
 class _InnerProduct(nn.Module):

@@ -45,8 +45,8 @@ SETTINGS = [
     {"kind": "dien", "activation": "prelu", "attention": [9, 8, 7]},
     {"kind": "din", "factors": 3},
     {"kind": "dien", "factors": 3},
-    {"kind": "dien", "last_interest": True},
-    {"kind": "gru_gru", "last_interest": True},
+    {"kind": "dien", "residual": True},
+    {"kind": "gru_gru", "residual": True},
 ]
 
 
@@ -55,6 +55,9 @@ def test_a_native_step_is_the_nets_step(schema: Schema, table: dict[str, object]
     """Where `supports` says yes, logits, auxiliary loss and every gradient are those of encode_user and score."""
     torch.manual_seed(0)
     net = build_net(table, schema, {"user_id": 9, "item_id": 9, "cate_id": 9}, file="test").train()
+    for name, tensor in net.state_dict().items():
+        if name.endswith("share"):
+            tensor.fill_(0.4)
     tensors, found = batch(), []
     negatives_ULF = tensors["history"].roll(1, 0) if table["kind"] in ("din_gru", "dien") else None
     assert supports(net, tensors)

@@ -42,7 +42,7 @@ def make_net(schema: Schema, **table: object) -> Net:
             tensor.normal_(std=0.5)
         elif name.endswith("variance"):
             tensor.uniform_(0.5, 2)
-        elif name.endswith(("mean", "alpha")):
+        elif name.endswith(("mean", "alpha", "share")):
             tensor.normal_(std=0.3)
     return net
 
@@ -138,19 +138,25 @@ def paper_logit(net: Net, kind: str, tensors: dict[str, Tensor], u: int, c: int)
         weights = paper_attention(net.attention, q, history)
         item.append(sum((w * k for w, k in zip(weights, history, strict=True)), torch.zeros_like(q)))
     if isinstance(net, InterestNet):
-        states = history
-        for gru in net.extractor if kind == "gru_gru" else [net.extractor]:
-            states = paper_gru(gru, states)
-        weights = paper_attention(net.attention, q, states)
-        if kind in ("din_gru", "gru_gru"):
-            item.append(sum((w * h for w, h in zip(weights, states, strict=True)), torch.zeros_like(q)))
-        else:
-            item.append(paper_evolution(net, kind, states, weights))
-        if net.last_interest:
-            item.append(q * states[-1] if states else torch.zeros_like(q))
+        item.append(paper_interest(net, kind, history, q))
     weight = torch.cat([net.head.user_weight, net.head.candidate_weight], dim=1)
     deep = net.head.rest((weight @ torch.cat(user + item) + net.head.bias)[None])[0, 0]
     return deep + (paper_wide(net, tensors, u, c) + net.cross.weight[0] @ (q * total) if kind == "wide_deep" else 0)
+
+
+def paper_interest(net: InterestNet, kind: str, history: list[Tensor], q: Tensor) -> Tensor:
+    """What the head reads of a history through its interest states."""
+    states = history
+    for gru in net.extractor if kind == "gru_gru" else [net.extractor]:
+        states = paper_gru(gru, states)
+    if net.state_share is not None:
+        states = [e + net.state_share * h for e, h in zip(history, states, strict=True)]
+    weights = paper_attention(net.attention, q, states)
+    attended = sum((w * h for w, h in zip(weights, states, strict=True)), torch.zeros_like(q))
+    if kind in ("din_gru", "gru_gru"):
+        return attended
+    evolved = paper_evolution(net, kind, states, weights)
+    return evolved if net.evolved_share is None else attended + net.evolved_share * evolved
 
 
 def paper_wide(net: WideDeep, tensors: dict[str, Tensor], u: int, c: int) -> Tensor:
@@ -182,9 +188,26 @@ NETS = [
     {"kind": "aigru", "attention_kind": "bilinear"},
     {"kind": "dien", "auxiliary": "mlp", "activation": "prelu"},
     {"kind": "dien", "augru": "public", "attention_kind": "bilinear"},
-    {"kind": "dien", "last_interest": True},
-    {"kind": "gru_gru", "last_interest": True},
+    {"kind": "dien", "residual": True},
+    {"kind": "gru_gru", "residual": True},
 ]
+
+
+@pytest.mark.parametrize("kind", ["din_gru", "gru_gru", "aigru", "agru", "dien"])
+def test_with_residual_a_net_begins_as_din(schema: Schema, kind: str) -> None:
+    """Before its first step it gives the logits of DIN with softmax and the same weights."""
+    din, net = make_net(schema, kind="din", softmax=True), make_net(schema, kind=kind, residual=True)
+    net.load_state_dict(din.state_dict(), strict=False)
+    shares = [parameter for name, parameter in net.named_parameters() if name.endswith("share")]
+    tensors = random_inputs([0, 1, 5, 20], 3)
+
+    with torch.no_grad():
+        for share in shares:
+            share.zero_()
+        found, expected = net(tensors, tensors), din(tensors, tensors)
+
+    assert len(shares) == (1 if kind in ("din_gru", "gru_gru") else 2)
+    torch.testing.assert_close(found, expected, atol=1e-6, rtol=0)
 
 
 @pytest.mark.parametrize("table", NETS, ids=str)

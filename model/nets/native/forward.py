@@ -5,7 +5,6 @@ Only speed differs, so the nets stay as they read, and whatever is not listed in
 U users with one target each, L history, E width.
 """
 
-import torch
 from torch import Tensor, nn
 
 from model.nets.attention import TargetAttention
@@ -55,15 +54,18 @@ def native_forward(
     embedding, rows = net.embedding, rows_of(tensors["history_len"], tensors["history"].shape[1])
     history_ULE, total_UE = _look_up(embedding, tensors["history"], rows)
     pooled_UE = total_UE / rows.count.clamp(min=1)[:, None] ** {"sum": 0.0, "mean": 1.0, "sqrtn": 0.5}[net.pooling]
-    keys_ULE, last_UE = history_ULE, total_UE  # where nothing extracts, nobody reads the last state
+    keys_ULE = history_ULE
     for gru in _extractors(net) or () if isinstance(net, InterestNet) else ():
-        keys_ULE, last_UE = gated(keys_ULE, None, rows, _weights(gru))
+        keys_ULE, _ = gated(keys_ULE, None, rows, _weights(gru))
+    if isinstance(net, InterestNet) and net.state_share is not None:
+        keys_ULE = history_ULE + net.state_share * keys_ULE
     target_UE = embedding.target(tensors)[:, 0]
     weights_UL, read_UE = attend(target_UE, keys_ULE, rows, _unit(net.attention))  # type: ignore[arg-type]  # `supports` knows its kind
     if isinstance(net, InterestNet) and isinstance(net.evolution, Augru):
+        attended_UE = read_UE
         _, read_UE = gated(keys_ULE, weights_UL, rows, _weights(net.evolution))
-    if isinstance(net, InterestNet) and net.last_interest:
-        read_UE = torch.cat([read_UE, target_UE * last_UE], dim=1)
+        if net.evolved_share is not None:
+            read_UE = attended_UE + net.evolved_share * read_UE
     share_UH = net.head.user_half(user_part(embedding, tensors, pooled_UE))
     state = {"state_pooled": pooled_UE, **factor_state(net.factors, tensors)}
     logit_U1: Tensor = net.head(share_UH, candidate_part(embedding, state, tensors, read_UE[:, None]))
