@@ -56,9 +56,7 @@ class ScoreBody(BaseModel):
         None, description="an integer from 1: answer only the best, in rank order"
     )
     explain: bool = Field(False, description="true or false: say why each candidate of the answer got its score")
-    bundle: Literal["stable", "canary"] | None = Field(
-        None, description="stable or canary: which of the two bundles that serve; without it, the user's"
-    )
+    bundle: Literal["stable", "canary"] | None = Field(None, description="stable or canary")
 
 
 class ScoreRow(BaseModel):

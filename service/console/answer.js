@@ -23,7 +23,13 @@ export function showAnswers(answers, { catalogue, onPick }) {
     details
       .querySelectorAll(".why")
       .forEach((old, number) =>
-        old.replaceWith(why(explained[number].answer, matching(explained[number].answer, answers[0].answer, at))),
+        old.replaceWith(
+          why(
+            explained[number].answer,
+            matching(explained[number].answer, answers[0].answer, at),
+            explained[number].role,
+          ),
+        ),
       );
     onPick(at);
   };
@@ -195,5 +201,5 @@ function explanation({ role, answer }, answers, best, pick) {
         { class: "card note" },
         behaviors.length ? "This net has no attention to show." : "There is no history to look at.",
       );
-  return el("div", { class: "explained" }, why(answer, matching(answer, answers[0].answer, best[0])), map);
+  return el("div", { class: "explained" }, why(answer, matching(answer, answers[0].answer, best[0]), role), map);
 }

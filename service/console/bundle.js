@@ -24,8 +24,12 @@ export async function showBundle(role, summary) {
   release(place);
   fill(
     place,
-    facts(manifest, summary),
-    report ? figures(report) : el("p", { class: "card note" }, "This bundle has no report."),
+    el(
+      "div",
+      { class: "card-pair" },
+      facts(manifest, summary),
+      report ? figures(report) : el("p", { class: "card note" }, "This bundle has no report."),
+    ),
     report ? plots(report) : null,
     schema(manifest.schema),
   );

@@ -2,8 +2,9 @@
 
 import { el } from "./dom.js";
 
-const COLOURS = ["--one", "--two", "--three", "--four", "--five", "--six", "--soft"];
-const HEIGHT = 190;
+const COLOURS = ["--one", "--two", "--three", "--four", "--five", "--six", "--seven", "--soft"];
+const HEIGHT = 190,
+  LEAST_S = 60; // seconds that a chart over time shows at least
 const drawn = new Set();
 
 const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
@@ -92,15 +93,21 @@ function options({ lines, time, x, y, format }, width) {
     cursor: { show: false },
     padding: [8, 10, 0, 0],
     scales: {
-      x: { time, ...x },
+      x: time ? { time, range: lately } : { time, ...x },
       y: { range: (_, low, high) => [0, Math.max(high ?? 0, y.least ?? 0) * 1.1 || 1], ...y.scale },
     },
     axes: [
-      { ...axis, space: time ? 70 : 45, values: time ? (_, values) => values.map(clock) : undefined },
+      { ...axis, size: 30, space: time ? 70 : 45, values: time ? (_, values) => values.map(clock) : undefined },
       { ...axis, size: 52, values: (_, values) => values.map((value) => (value === null ? "" : format(value))) },
     ],
     series: [{}, ...series],
   };
+}
+
+/** The x of a chart over time: a minute at least, up to its last point. */
+function lately({ data: [moments] }) {
+  const last = moments[moments.length - 1];
+  return [Math.min(moments[0], last - LEAST_S), last];
 }
 
 const clock = (seconds) =>

@@ -3,20 +3,11 @@
 import { Refused, askText } from "./api.js";
 import { chart } from "./charts.js";
 import { byId, el, figure, fill, table } from "./dom.js";
-import { buckets, growth, parseMetrics, quantile, total } from "./prometheus.js";
+import { parseMetrics } from "./prometheus.js";
+import { CODES, PHASES, TABLED, between } from "./rates.js";
 
 const EVERY_MS = 2000,
   KEPT = 150; // five minutes
-const PHASES = ["total", "parse", "store", "encode", "queue", "compute"];
-const score =
-  (test) =>
-  ({ route, code }) =>
-    route === "/score" && test(code);
-const CODES = [
-  ["answered", (code) => code < "300"],
-  ["4xx", (code) => code[0] === "4"],
-  ["5xx", (code) => code[0] === "5"],
-];
 const TILES = [
   ["rate", "requests / s", (now) => figure(now.rate, 3)],
   ["p50", "p50 of total", (now) => said(now.p50.total)],
@@ -28,39 +19,6 @@ const TILES = [
 const said = (ms) => (ms === null ? "–" : `${figure(ms, 3)} ms`);
 const SHORT = 6,
   LONG = 31; // scrapes: about ten seconds, and a minute
-
-/** What happened between two scrapes. Milliseconds; nulls where there was no request. */
-export function between(before, after) {
-  const seconds = (after.at - before.at) / 1000;
-  const rate = (name, where) => growth(before.scrape, after.scrape, name, where) / seconds;
-  const times = Object.fromEntries(
-    PHASES.map((name) => [
-      name,
-      buckets(before.scrape, after.scrape, "ctr_phase_seconds", ({ phase }) => phase === name),
-    ]),
-  );
-  const at = (q) =>
-    Object.fromEntries(
-      PHASES.map((name) => {
-        const found = quantile(q, times[name]);
-        return [name, found === null ? null : found * 1000];
-      }),
-    );
-  const codes = CODES.map(([, test]) => rate("ctr_requests_total", score(test)));
-  return {
-    rate: codes[0] + codes[1] + codes[2],
-    codes,
-    errors: codes[1] + codes[2],
-    history: rate("ctr_scored_total", ({ degraded }) => degraded === "history"),
-    prior: rate("ctr_scored_total", ({ degraded }) => degraded === "prior"),
-    degraded: rate("ctr_scored_total", ({ degraded }) => degraded !== "none"),
-    p50: at(0.5),
-    p99: at(0.99),
-    rows: total(after.scrape, "ctr_rows"),
-    inFlight: total(after.scrape, "ctr_in_flight"),
-    counts: Object.fromEntries(PHASES.map((name) => [name, times[name].reduce((sum, { count }) => sum + count, 0)])),
-  };
-}
 
 export class Live {
   constructor({ slo, onChange }) {
@@ -115,7 +73,7 @@ export class Live {
     const since = (count) => between(this.scrapes[Math.max(0, this.scrapes.length - count)], scrape);
     this.points = [...this.points, { at: Date.now() / 1000, ...since(2) }].slice(-KEPT);
     this.show(since(SHORT), since(LONG));
-    this.onChange({ ...since(SHORT), openCircuits: total(scrape.scrape, "ctr_store_circuit") });
+    this.onChange(since(SHORT));
   }
 
   show(now, minute) {
@@ -127,12 +85,7 @@ export class Live {
     this.charts.rate.show([x, ...CODES.map((_, at) => column(({ codes }) => codes[at]))]);
     for (const q of ["p50", "p99"]) {
       const slo = q === "p99" ? [x.map(() => this.slo() * 1000)] : [];
-      this.charts[q].show(
-        [x, ...PHASES.map((name) => column((point) => point[q][name])), ...slo].slice(
-          0,
-          PHASES.length + 1 + slo.length,
-        ),
-      );
+      this.charts[q].show([x, ...PHASES.map((name) => column((point) => point[q][name])), ...slo]);
     }
     this.charts.queue.show([x, column(({ rows }) => rows), column(({ inFlight }) => inFlight)]);
     this.charts.degraded.show([
@@ -141,7 +94,7 @@ export class Live {
       column(({ prior }) => prior),
       column(({ errors }) => errors),
     ]);
-    const rows = PHASES.map((name) => [
+    const rows = TABLED.map((name) => [
       name,
       figure(minute.counts[name]),
       said(minute.p50[name]),

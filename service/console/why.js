@@ -5,14 +5,20 @@ import { el, figure } from "./dom.js";
 const MOST = 5;
 
 /** A card on candidate `at` of an answer with an explanation. */
-export function why({ explanation, scores }, at) {
+export function why({ explanation, scores }, at, role) {
   const found = explanation.candidates[at],
     { rank } = scores[at];
   const unknown = [...(found.unknown_features ?? []), ...(explanation.unknown_features ?? [])];
   return el(
     "div",
     { class: "card why" },
-    el("h3", {}, "Why candidate ", el("span", { class: "mono" }, found.item_id), ` is number ${rank}`),
+    el(
+      "h3",
+      {},
+      "Why candidate ",
+      el("span", { class: "mono" }, found.item_id),
+      ` is number ${rank}${role ? ` (${role})` : ""}`,
+    ),
     steps(found),
     topBehaviors(explanation.behaviors, found),
     el(
