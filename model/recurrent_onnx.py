@@ -17,6 +17,7 @@ import model.recurrent_ops  # noqa: F401  # registers the operators that are tra
 op: Any = opset20  # its stubs know tensors only, not the values that the exporter passes in
 
 _FLOAT = ir.TensorType(ir.DataType.FLOAT)
+_Begun = tuple["_Step", ir.Value, ir.Value, ir.Value]
 
 
 def translation_table() -> dict[Callable[..., Any], Callable[..., Any]]:
@@ -60,14 +61,18 @@ def _augru_updates(inputs_ULG: Any, attention_UCL: Any, weight_GH: Any, bias_G: 
 
 
 def _augru_step(inputs_ULG: Any, attention_UCL: Any, weight_GH: Any, bias_G: Any) -> "_Step":  # noqa: ANN401  # onnxscript values
+    step, a, u, c = _augru_gates(inputs_ULG, attention_UCL, weight_GH, bias_G)
+    return step.move(step.add("Mul", a, u), c)
+
+
+def _augru_gates(inputs_ULG: Any, attention_UCL: Any, weight_GH: Any, bias_G: Any) -> "_Begun":  # noqa: ANN401  # onnxscript values
+    """The beginning of a step: attention a, update gate u and candidate state c."""
     gates = _Gates(weight_GH)
     bias_ru, bias_c = gates.parts(bias_G, axis=0)
     x_ru, x_c = gates.parts(inputs_ULG, axis=2)
     step = _Step(gates, op.Unsqueeze(bias_c, _at(1)))
     x_ru, x_c = step.per_user(op.Add(x_ru, bias_ru)), step.per_user(x_c)
-    a = step.per_candidate(attention_UCL)
-    u, c = step.gates_of(x_ru, x_c)
-    return step.move(step.add("Mul", a, u), c)
+    return step, step.per_candidate(attention_UCL), *step.gates_of(x_ru, x_c)
 
 
 def _augru_public(inputs_ULG: Any, attention_UCL: Any, mask_UL: Any, weight_GH: Any, bias_G: Any) -> Any:  # noqa: ANN401  # onnxscript values
@@ -79,14 +84,8 @@ def _augru_public_updates(inputs_ULG: Any, attention_UCL: Any, mask_UL: Any, wei
 
 
 def _augru_public_step(inputs_ULG: Any, attention_UCL: Any, mask_UL: Any, weight_GH: Any, bias_G: Any) -> "_Step":  # noqa: ANN401  # onnxscript values
-    gates = _Gates(weight_GH)
-    bias_ru, bias_c = gates.parts(bias_G, axis=0)
-    x_ru, x_c = gates.parts(inputs_ULG, axis=2)
-    step = _Step(gates, op.Unsqueeze(bias_c, _at(1)))
-    x_ru, x_c = step.per_user(op.Add(x_ru, bias_ru)), step.per_user(x_c)
-    a = step.per_candidate(attention_UCL)
+    step, a, u, c = _augru_gates(inputs_ULG, attention_UCL, weight_GH, bias_G)
     rest = step.per_candidate(op.Sub(op.Unsqueeze(mask_UL, _at(1)), attention_UCL))
-    u, c = step.gates_of(x_ru, x_c)
     return step.move(step.add("Add", a, step.add("Mul", rest, u)), c)
 
 
