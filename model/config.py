@@ -12,14 +12,16 @@ from model.bundle.schema import Schema, schema_from_table
 from model.bundle.typed_table import from_table
 from model.calibration import CalibrationConfig
 from model.data.log import DataConfig
-from model.nets import check_net_table
+from model.nets import NETS, check_net_table, check_settings
 from model.pretrained import PretrainedConfig
 from model.train_config import TrainConfig
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunConfig:
-    """A run, checked. `net` is `{"kind": ..., ...settings}`; relative paths start at `base`."""
+    """A run, checked. `net` is `{"kind": ..., ...settings}`, `nets` what some kinds have besides; relative paths start
+    at `base`.
+    """
 
     name: str
     data: DataConfig
@@ -29,14 +31,16 @@ class RunConfig:
     calibration: CalibrationConfig = dataclasses.field(default_factory=CalibrationConfig)
     pretrained: tuple[PretrainedConfig, ...] = ()
     base: Path
+    nets: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
 
     def with_net(self, kind: str) -> "RunConfig":
-        """The same run with another net, which keeps the settings of the configured one that it has too."""
+        """The same run with another net: the settings of the configured one that it has too, and its own of `nets`."""
         if kind == self.net["kind"]:
             return self
         known = vars(check_net_table({"kind": kind}, file="--net"))
-        shared = {name: value for name, value in self.net.items() if name in known}
-        return dataclasses.replace(self, net={"kind": kind, **shared})
+        alone = self.nets.get(self.net["kind"], {})
+        shared = {name: value for name, value in self.net.items() if name in known and name not in alone}
+        return dataclasses.replace(self, net={"kind": kind, **shared, **self.nets.get(kind, {})})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +70,11 @@ def read_config(path: Path) -> RunConfig:
 def config_from_table(table: Mapping[str, Any], *, file: str, base: Path) -> RunConfig:
     """Check what a TOML file holds (`Any`: TOML values). Raises ConfigError as `read_config`, which names `file`."""
     checked = from_table(_File, table, file=file)
-    check_net_table(checked.net, file=file)
+    nets = {name: settings for name, settings in checked.net.items() if name in NETS}
+    for name, settings in nets.items():
+        check_settings(name, settings, file=file, key=f"net.{name}")
+    net = {name: value for name, value in checked.net.items() if name not in nets}
+    check_net_table(net, file=file)
     schema = schema_from_table(checked.schema, file=file)
     if not schema.behavior:
         raise ConfigError(file=file, key="schema.behavior", found="no sequence", allowed="at least one")
@@ -74,7 +82,8 @@ def config_from_table(table: Mapping[str, Any], *, file: str, base: Path) -> Run
         name=checked.name,
         data=checked.data,
         schema=schema,
-        net=checked.net,
+        net={**net, **nets.get(net["kind"], {})},
+        nets=nets,
         train=checked.train,
         calibration=checked.calibration,
         pretrained=checked.pretrained,

@@ -39,11 +39,19 @@ def check_net_table(table: Mapping[str, object], *, file: str) -> FrameConfig:
     kind = table.get("kind")
     if not isinstance(kind, str) or kind not in NETS:
         raise ConfigError(file=file, key="net.kind", found=kind, allowed="one of " + ", ".join(NETS))
-    settings = {name: value for name, value in table.items() if name != "kind"}
-    config = from_table(NETS[kind][0], settings, file=file, key="net")
+    return check_settings(kind, {name: value for name, value in table.items() if name != "kind"}, file=file)
+
+
+def check_settings(kind: str, settings: object, *, file: str, key: str = "net") -> FrameConfig:
+    """The typed configuration of a net of that kind, of NETS. Raises ConfigError naming `file` and the key at fault."""
+    if not isinstance(settings, Mapping):
+        raise ConfigError(file=file, key=key, found=settings, allowed="a table of settings")
+    config = from_table(NETS[kind][0], settings, file=file, key=key)
     for name, sizes in vars(config).items():
         if isinstance(sizes, tuple) and (not sizes or min(sizes) < 1):
-            raise ConfigError(file=file, key=f"net.{name}", found=list(sizes), allowed="layer sizes, one or more, >= 1")
+            raise ConfigError(
+                file=file, key=f"{key}.{name}", found=list(sizes), allowed="layer sizes, one or more, >= 1"
+            )
     return config
 
 

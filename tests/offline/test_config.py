@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from model.bundle.errors import ConfigError
-from model.config import read_config
+from model.config import RunConfig, read_config
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "synthetic.toml"
 
@@ -156,6 +156,52 @@ def test_a_good_file_is_read_as_written(tmp_path: Path) -> None:
     assert [feature.name for feature in config.schema.item] == ["item_id", "cate_id", "brand"]
     assert (config.net["kind"], config.net["dropout"]) == ("din", 0.1)
     assert (config.train.epochs, config.train.learning_rate) == (2, 0.01)
+
+
+OWN = "\n[net.dien]\nresidual = true\ndropout = 0.3\n"
+
+
+def test_a_kind_may_have_settings_of_its_own(tmp_path: Path) -> None:
+    """`[net.dien]` is for `dien` alone: it goes before what is shared, and no other net inherits it."""
+    path = tmp_path / "run.toml"
+    path.write_text(GOOD + OWN)
+
+    config = read_config(path)
+
+    assert config.net == read_config_of(tmp_path, GOOD).net
+    dien = config.with_net("dien")
+    assert (dien.net["residual"], dien.net["dropout"]) == (True, 0.3)
+    assert config.with_net("gru_gru").net == {"kind": "gru_gru", "dropout": 0.1}
+
+
+def test_settings_of_a_kind_that_the_file_names_are_its_own(tmp_path: Path) -> None:
+    """With kind = "dien" its table counts, and another net does not get what stands there."""
+    config = read_config_of(tmp_path, GOOD.replace('kind = "din"', 'kind = "dien"') + OWN)
+
+    assert config.net["residual"] is True
+    assert "residual" not in config.with_net("gru_gru").net
+
+
+@pytest.mark.parametrize(
+    ("lines", "said"),
+    [
+        ("[net.dien]\nsoftmax = true", r"net\.dien\.softmax"),
+        ("[net.dien]\nkind = 'din'", r"net\.dien\.kind"),
+        ("[net.dien]\nhead = [0]", r"net\.dien\.head: found \[0\]"),
+        ("[net.dein]\nresidual = true", r"net\.dein"),
+    ],
+)
+def test_a_wrong_table_of_a_kind_is_named(tmp_path: Path, lines: str, said: str) -> None:
+    """Also where the run is of another kind."""
+    with pytest.raises(ConfigError, match=said):
+        read_config_of(tmp_path, f"{GOOD}\n{lines}\n")
+
+
+def read_config_of(folder: Path, text: str) -> RunConfig:
+    """The configuration of a file with this text."""
+    path = folder / "of.toml"
+    path.write_text(text)
+    return read_config(path)
 
 
 def test_the_example_reads_and_takes_every_net() -> None:
