@@ -35,6 +35,13 @@ def test_two_processes_count_as_one(bundle, redis_url, temporary):
         with ThreadPoolExecutor(8) as pool:
             statuses = {answer.status for answer in pool.map(lambda _: score(url), range(REQUESTS))}
         counts = {metric(url, "ctr_scored_total", degraded="none") for _ in range(LOOKS)}
+        wait_until(lambda: metric(url, "ctr_pctr_count", role="stable") == 2 * REQUESTS)  # told twice a second
+        each = [
+            metric(url, "ctr_history_length_count"),
+            metric(url, "ctr_store_operations_total", operation="read", outcome="ok"),
+            metric(url, "ctr_batch_rows_sum") / 2,
+            metric(url, "ctr_deadline_misses_total") + REQUESTS,
+        ]
         shares = shares_of(process.pid)
         cpu = metric(url, "process_cpu_seconds_total")
 
@@ -51,6 +58,7 @@ def test_two_processes_count_as_one(bundle, redis_url, temporary):
 
     assert statuses == {200}
     assert counts == {REQUESTS}
+    assert each == [REQUESTS] * 4
     assert len(shares) == 2
     assert alone == REQUESTS
     assert after == {REQUESTS + 1}
