@@ -24,7 +24,7 @@ from statistics import mean
 import torch
 
 from benchmarks.quality_recorded import RECORDED
-from benchmarks.quality_runs import OURS, TASKS, Figures, Job, figures
+from benchmarks.quality_runs import OURS, TASKS, Figures, Job, figures, history_of
 from benchmarks.train_peers import PEERS, PeerError
 
 NETS = ("din", "dien")
@@ -37,7 +37,7 @@ def main() -> None:
     """Train what is not in the cache; print the table and the metrics."""
     options = _options()
     tasks = {task: _runs(task, options) for task in options.tasks}
-    page = _header() + "".join(f"\n\n## {task}, L = {TASKS[task]}\n\n{table(task, tasks[task])}" for task in tasks)
+    page = _header() + "".join(f"\n\n## {task}, L = {history_of(task)}\n\n{table(task, tasks[task])}" for task in tasks)
     print(page)
     if options.result:
         options.result.write_text(page + "\n")
@@ -133,7 +133,9 @@ def _options() -> argparse.Namespace:
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="the folder with a folder per task")
-    parser.add_argument("--tasks", type=names, default=list(TASKS), help=f"of {','.join(TASKS)}; default all")
+    parser.add_argument(
+        "--tasks", type=names, default=list(TASKS), help=f"default {','.join(TASKS)}; others by their ending"
+    )
     parser.add_argument("--nets", type=names, default=list(NETS), help="default din,dien")
     parser.add_argument("--seeds", type=int, default=3, help="of ours; peers have one")
     which = parser.add_mutually_exclusive_group()

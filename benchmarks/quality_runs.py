@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 
 from benchmarks.train_peers import peer_process
+from model.bundle.errors import ConfigError
 from model.config import RunConfig, read_config
 from model.data.log import read_log
 from model.pipeline import evaluated, prepare, run_training
@@ -18,6 +19,7 @@ from model.run_folder import config_table
 OURS = "ours"
 # Behaviors that every system sees. The two with short histories hold 6 to 8 on average.
 TASKS = {"ml100k_rating": 50, "ml1mhalf_rating": 20, "beauty_next": 20, "sports_next": 20}
+_OTHER_HISTORY = 20
 PEER_S = 6 * 3600.0
 _EXAMPLES = Path(__file__).parents[1] / "examples"
 _RECIPES = {"rating": _EXAMPLES / "rating.toml", "next": _EXAMPLES / "next_item.toml"}
@@ -41,6 +43,11 @@ class Job:
         return f"{self.task}-{self.system}-{self.net}-{self.seed}"
 
 
+def history_of(task: str) -> int:
+    """Behaviors that every system sees of a task, also of one that is not in TASKS."""
+    return TASKS.get(task, _OTHER_HISTORY)
+
+
 def figures(job: Job, cache: Path) -> Figures:
     """Figures of both splits after training, from the cache if they are there. The test split is scored once.
 
@@ -60,18 +67,21 @@ def figures(job: Job, cache: Path) -> Figures:
 
 def cache_file(job: Job, cache: Path) -> Path:
     """Where the figures of a training are kept; another recipe has another file. Raises ConfigError."""
-    settings = config_table(our_config(job)) if job.system == OURS else {"history": TASKS[job.task]}
+    settings = config_table(our_config(job)) if job.system == OURS else {"history": history_of(job.task)}
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode()).hexdigest()[:8]
     return cache / f"{job.name}-{digest}.json"
 
 
 def our_config(job: Job) -> RunConfig:
     """The recipe of the task's kind, on the task's files. Raises ConfigError."""
-    recipe = read_config(_RECIPES[job.task.rpartition("_")[2]]).with_net(job.net)
+    kind = job.task.rpartition("_")[2]
+    if kind not in _RECIPES:
+        raise ConfigError(file="--tasks", key="task", found=job.task, allowed="a name that ends in _rating or _next")
+    recipe = read_config(_RECIPES[kind]).with_net(job.net)
     return dataclasses.replace(
         recipe,
         data=dataclasses.replace(recipe.data, format="task", path=Path(job.task)),
-        schema=dataclasses.replace(recipe.schema, max_history=TASKS[job.task]),
+        schema=dataclasses.replace(recipe.schema, max_history=history_of(job.task)),
         train=dataclasses.replace(recipe.train, seed=job.seed),
         base=job.data,
     )
@@ -96,7 +106,7 @@ def _train_peer(job: Job) -> Figures:
         "fresh": bool(fresh),
     }
     line = peer_process(
-        "benchmarks.peers.train_main", {**settings, "history": TASKS[job.task]}, threads=1, timeout_s=PEER_S
+        "benchmarks.peers.train_main", {**settings, "history": history_of(job.task)}, threads=1, timeout_s=PEER_S
     )
     found = json.loads(line)
     return {split: found[split] for split in ("valid", "test")}

@@ -8,6 +8,7 @@ import pytest
 
 from benchmarks.quality import compared, table, targets
 from benchmarks.quality_runs import Job, cache_file, figures, our_config
+from model.bundle.errors import ConfigError
 
 
 def run(auc: float, *, valid: float, log_loss: float = 0.5) -> dict[str, dict[str, float]]:
@@ -77,3 +78,13 @@ def test_both_nets_are_trained_by_the_recipe(tmp_path: Path) -> None:
     assert (config.schema.max_history, config.train.seed) == (50, 2)
     other = dataclasses.replace(job, seed=3)
     assert cache_file(job, tmp_path) != cache_file(other, tmp_path)
+
+
+def test_another_task_of_the_same_kind_gets_the_recipe(tmp_path: Path) -> None:
+    """By the ending of its name; another ending is refused with the two that are known."""
+    job = Job(data=tmp_path, task="toys_next", system="ours", net="dien", seed=0)
+
+    assert our_config(job).net["residual"] is True
+    assert our_config(job).schema.max_history == 20
+    with pytest.raises(ConfigError, match="found 'toys', allowed: a name that ends in _rating or _next"):
+        our_config(dataclasses.replace(job, task="toys"))
