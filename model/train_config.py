@@ -20,9 +20,7 @@ class TrainConfig:
     embedding_learning_rate: float = setting(0.0, low=0.0)  # of the tables; 0: the same
     schedule: Schedule = "constant"  # of the learning rate; linear and cosine end at 0 with the last epoch
     warmup_steps: int = setting(0, low=0)  # batches in which the learning rate rises to its full value
-    epoch_decay: float = setting(
-        0.5, low=0.0, high=1.0
-    )  # exponential: the factor per epoch, as in the public DIEN code
+    epoch_decay: float = setting(0.5, low=0.0, high=1.0)  # exponential: the factor per epoch
     patience: int = setting(2, low=1)  # evaluations without a better validation AUC before stopping
     evaluations_per_epoch: int = setting(1, low=1)
     length_buckets: bool = False  # rows of similar length together: less padding, but AUC falls (docs/log.md)

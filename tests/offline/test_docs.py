@@ -106,6 +106,19 @@ def test_every_net_option_has_its_rows(key: str):
     assert cells(rows(page("training.md"))[key][1]) == defaults
 
 
+def test_every_other_option_of_training_has_its_source_and_effect():
+    """Each option of features and of [train] is in a table with its default, its source and its measured effect."""
+    table = rows(page("training.md"))
+    sections = ("feature", "schema.times", "train", "pretrained")
+    names = {"feature.name", "feature.dtype", "schema.times.column", "pretrained.feature", "pretrained.file"}
+    expected = {
+        key: default for key, default in configuration_keys() if key.startswith(tuple(f"{s}." for s in sections))
+    }
+
+    assert {key: table[key][0] for key in expected.keys() - names} == {k: expected[k] for k in expected.keys() - names}
+    assert [key for key in expected.keys() - names if not all(table[key][1:3])] == []
+
+
 def test_no_net_option_is_left_over():
     """An option that no net has any more is not described."""
     described = {n for n in rows(page("configuration.md")) if n.startswith("net.")}
