@@ -16,7 +16,7 @@ from model.bundle.folder import Bundle, read_bundle, resolve, write_bundle
 from model.bundle.manifest import MANIFEST
 from model.bundle.pointers import write_pointer
 from model.export import check_parity, refuse_frozen
-from model.halves import ExportedHalves, ExportError, eager_pctr
+from model.halves import EXPLAINED, ExportedHalves, ExportError, eager_pctr
 from model.nets import build_net
 from model.onnx_tables import open_graph
 from model.publish import publish
@@ -61,17 +61,21 @@ def test_golden_rows_cover_the_hard_cases(run: TrainedRun) -> None:
     assert (run.golden["item_sparse"][..., 0] == 1).any()
 
 
-def test_altered_scores_do_not_pass_the_gate(bundle: Bundle) -> None:
-    """A difference of 2e-5 in one golden score is refused, and the message says how large it is."""
-    pctr = bundle.golden["pctr"].copy()
+@pytest.mark.parametrize("name", ["pctr", *EXPLAINED])
+def test_altered_scores_do_not_pass_the_gate(name: str, bundle: Bundle) -> None:
+    """A difference of 2e-5 in one golden score, weight or step is refused, and the message says how large it is."""
+    if name not in bundle.golden:
+        return  # the net has none
+    altered = bundle.golden[name].copy()
     exported = ExportedHalves(
         user=bundle.manifest.user_half,
         candidate=bundle.manifest.candidate_half,
+        explain=bundle.manifest.explain,
         files=bundle.files,
-        golden={**bundle.golden, "pctr": pctr},
+        golden={**bundle.golden, name: altered},
     )
     check_parity(exported)
-    pctr[3, 2] += 2e-5
+    altered.reshape(-1)[-1] += 2e-5
 
     with pytest.raises(ExportError, match=r"all golden rows.* differ by (1\.9|2\.0)\de-05, allowed 1e-05"):
         check_parity(exported)
