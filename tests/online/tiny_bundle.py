@@ -63,8 +63,8 @@ def tiny_encoder() -> Encoder:
     )
 
 
-def write_tiny_bundle(root: Path, encoder: Encoder, *, version: str = "v1") -> Path:
-    """Write the bundle below `root`."""
+def write_tiny_bundle(root: Path, encoder: Encoder, *, version: str = "v1", **facts: object) -> Path:
+    """Write the bundle below `root`; `facts` are fields of the manifest that a bundle may go without."""
     golden = _golden(encoder)
     files = {
         "user.onnx": _user_graph(),
@@ -82,6 +82,7 @@ def write_tiny_bundle(root: Path, encoder: Encoder, *, version: str = "v1") -> P
         user_half=Half(file="user.onnx", inputs=_specs(USER_INPUTS), outputs=_specs(STATE)),
         candidate_half=Half(file="candidate.onnx", inputs=_specs(STATE | ITEM_INPUTS), outputs=_specs(OUTPUTS)),
         candidate_tile=4,
+        **facts,
     )
     return write_bundle(root, manifest, files)
 

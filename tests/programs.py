@@ -1,0 +1,17 @@
+"""Programs that some tests run, `prometheus`, `promtool` and `chromium`: `.ci/packages` installs them."""
+
+import os
+import shutil
+
+import pytest
+
+REQUIRED = "REQUIRE_PROGRAMS"  # not CTR_...: the service refuses names that are no settings of its own
+
+
+def program(name: str) -> str:
+    """Its path. Where it is missing the test is skipped; in the gate, which sets REQUIRE_PROGRAMS, it fails."""
+    found = shutil.which(name)
+    if found is None:
+        why = f"{name} is not installed, see .ci/packages"
+        pytest.fail(why) if os.environ.get(REQUIRED) else pytest.skip(why)
+    return found
