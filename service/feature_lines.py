@@ -20,7 +20,7 @@ from model.bundle.encode import Columns, Encoder
 from model.bundle.raw import Lists
 from model.bundle.records import NOT_GIVEN, Behaviors
 from service.feedback import Feedback
-from service.scoring.scorer import Inputs
+from service.scoring.scored import Inputs
 from service.shadow import Answered
 
 _OWNER, _FEEDBACK = b'{"user_id":', b'{"feedback_for":'

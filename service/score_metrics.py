@@ -2,7 +2,7 @@
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
 
-from service.scoring.scorer import Degraded, Scored
+from service.scoring.scored import Degraded, Scored
 
 DEGRADED: tuple[Degraded, ...] = ("none", "history", "prior")
 _CANDIDATE_EDGES = (1, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000)

@@ -19,7 +19,7 @@ from service.bundle_metrics import BundleMetrics, ShadowOutcome
 from service.config import Settings
 from service.errors import DeadlineExceeded, Overloaded, ServiceError
 from service.scoring.engine import Clock
-from service.scoring.scorer import Scored, ScoreRequest
+from service.scoring.scored import Scored, ScoreRequest
 from service.serving import Served, Serving
 from service.split import in_share
 

@@ -24,7 +24,7 @@ from service.api.columns import (
 from service.api.rows import CompiledRows
 from service.api.schemas import ScoreBody
 from service.errors import InvalidRequest, TooLarge
-from service.scoring.scorer import ScoreRequest
+from service.scoring.scored import ScoreRequest
 
 M = TypeVar("M", bound=BaseModel)
 _MAX_SECONDS = 2**53  # in ms still an int64

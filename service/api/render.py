@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from model.bundle.vocabulary import Ids
 from service.api.rows import CompiledRows
-from service.scoring.scorer import STATUSES, Scored, Status
+from service.scoring.scored import STATUSES, Scored, Status
 
 Column = Ids | NDArray[np.float32]
 

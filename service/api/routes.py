@@ -21,7 +21,7 @@ from service.events import shown
 from service.feature_log import FeatureLog
 from service.metrics import Metrics
 from service.scoring.engine import Clock
-from service.scoring.scorer import Scored
+from service.scoring.scored import Scored
 from service.serving import Served, Serving
 from service.shadow import Answered, Shadow
 from service.source import ROLES, Role

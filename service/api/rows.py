@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.bundle.vocabulary import Ids
-from service.scoring.scorer import STATUSES, Status
+from service.scoring.scored import STATUSES, Status
 
 FOLDER = Path(__file__).parent / "native"
 _MAX_COLUMNS = 32

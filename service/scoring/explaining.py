@@ -13,7 +13,7 @@ from service.errors import ComputeFailed, Conflict, DeadlineExceeded
 from service.runtimes.base import Runtime, RuntimeFailure
 from service.scoring.compute import Work
 from service.scoring.engine import Clock, Engine
-from service.scoring.scorer import Scored, ScoreRequest
+from service.scoring.scored import Scored, ScoreRequest
 
 _NO_GRAPH = (
     "explain: found true, allowed: false with this bundle: it has no graph that tells the attention; "

@@ -14,12 +14,11 @@ import asyncio
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from model.bundle.encode import Columns, Encoder, Tensors
+from model.bundle.encode import Encoder, Tensors
 from model.bundle.records import Behaviors, no_behaviors
 from model.bundle.schema import UNKNOWN
 from service.errors import ComputeFailed, DeadlineExceeded, Overloaded
@@ -28,68 +27,13 @@ from service.scoring.batching import Job
 from service.scoring.compute import Work
 from service.scoring.engine import Clock, Engine
 from service.scoring.new_items import NONE, ItemSource, NewItemEncoder, NewItems
+from service.scoring.scored import STATUSES, Degraded, Inputs, Scored, ScoreRequest, Status, Timings, UserStatus
 from service.scoring.state_cache import StateCache
-from service.stores.base import BehaviorStore, StoreError, UserId
+from service.stores.base import BehaviorStore, StoreError
 
-Degraded = Literal["none", "history", "prior"]
-Status = Literal["ok", "unknown_item", "unknown_feature"]
-UserStatus = Literal["known", "unknown"]
-
-STATUSES: tuple[Status, ...] = ("ok", "unknown_item", "unknown_feature")
 # A store that hangs may spend this part of the time that is left; the rest is for computing without a history.
 _STORE_SHARE = 0.5
 _PRIOR_MARGIN_S = 0.002  # kept back from the deadline to answer from the prior, where that is allowed
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ScoreRequest:
-    """A valid request. `candidates` are equally long columns by feature name, `user` and `context` columns of one."""
-
-    user_id: UserId
-    candidates: Columns
-    count: int
-    user: Columns
-    context: Columns
-    history: Behaviors | None  # None: ask the store
-    deadline: float  # on the scorer's clock
-    now_ms: int | None = None  # when the request is, on the clock of behaviors; None: now
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Timings:
-    """Seconds per phase."""
-
-    store_s: float
-    encode_s: float
-    queue_s: float
-    compute_s: float
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Inputs:
-    """What the net saw beside the request itself."""
-
-    history: Behaviors
-    now_ms: int
-    new_items: NewItems
-    user: Tensors  # encoded, [1, ...] each
-    items: Tensors  # encoded, [C, ...] each
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Scored:
-    """The answer, in the caller's candidate order."""
-
-    pctr: NDArray[np.float32]  # [C]
-    rank: NDArray[np.int64]  # [C], 1 is best
-    status: Sequence[Status]
-    unknown_items: int
-    unknown_features: int  # candidates whose status is unknown_feature
-    user_status: UserStatus  # known: the id was in training, or, where ids are no feature, there is a history
-    history_len: int
-    degraded: Degraded
-    timings: Timings
-    inputs: Inputs | None = None  # None: the net was not asked
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

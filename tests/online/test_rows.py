@@ -12,7 +12,8 @@ from service.api.parse import ScoreParser, read_envelope
 from service.api.render import render_rows
 from service.api.rows import CompiledRows, open_compiled_rows
 from service.errors import ServiceError
-from service.scoring.scorer import STATUSES, Scored, Timings, rank
+from service.scoring.scored import STATUSES, Scored, Timings
+from service.scoring.scorer import rank
 from tests.online.tiny_bundle import SCHEMA
 
 PARSER = ScoreParser(SCHEMA, max_candidates=2500, max_history=10)

@@ -15,7 +15,8 @@ from service.runtimes.base import RuntimeFailure
 from service.runtimes.fake import FakeRuntime
 from service.scoring.batching import BatchQueue
 from service.scoring.engine import Engine
-from service.scoring.scorer import Net, Scorer, ScoreRequest, ScorerOptions, rank
+from service.scoring.scored import ScoreRequest
+from service.scoring.scorer import Net, Scorer, ScorerOptions, rank
 from service.stores.base import StoreError
 from service.stores.memory import MemoryStore
 
