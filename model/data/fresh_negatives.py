@@ -6,6 +6,7 @@ section 4.1.2).
 """
 
 import numpy as np
+from numpy.typing import NDArray
 
 from model.bundle.encode import Encoder, Tensors
 from model.bundle.schema import UNKNOWN
@@ -42,7 +43,7 @@ class FreshNegatives:
         for _ in range(_TRIES):
             open_ = np.flatnonzero(drawn < 0)
             tried = rng.integers(len(self._index), size=len(open_))
-            free = ~np.isin(self._pairs(self._users[rows[at[open_]]], self._index[tried]), self._clicks)
+            free = ~self._clicked(self._pairs(self._users[rows[at[open_]]], self._index[tried]))
             drawn[open_[free]] = tried[free]
         at, drawn = at[drawn >= 0], drawn[drawn >= 0]
         out = dict(batch)
@@ -50,6 +51,11 @@ class FreshNegatives:
             out[name] = batch[name].copy()
             out[name][at, 0] = items[drawn]
         return out
+
+    def _clicked(self, pairs: Ids) -> NDArray[np.bool_]:
+        """Whether each is one of `_clicks`, which are sorted already: np.isin would sort them in every batch."""
+        at = np.minimum(np.searchsorted(self._clicks, pairs), len(self._clicks) - 1)
+        return np.equal(self._clicks[at], pairs) if len(self._clicks) else np.zeros(len(pairs), dtype=bool)
 
     def _pairs(self, users: Ids, items: Ids) -> Ids:
         return users * self._rows + items
