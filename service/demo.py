@@ -191,7 +191,8 @@ def _milliseconds(answer: Mapping[str, Any]) -> str:
 def _stay(console: Console, urls: Mapping[str, str], body: Mapping[str, Any]) -> None:
     short = {**body, "candidates": body["candidates"][:3]}
     curl = f"curl -s {urls[NETS[0]]}/score -H 'Content-Type: application/json' -d '{orjson.dumps(short).decode()}'"
-    console.print(f"serving {', '.join(f'{net} on {url}' for net, url in urls.items())} until Ctrl-C. Try:")
+    console.print(f"serving {', '.join(f'{net} on {url}' for net, url in urls.items())} until Ctrl-C")
+    console.print(f"the console: {' and '.join(f'{url}/' for url in urls.values())}; in a terminal:", highlight=False)
     console.print(curl, soft_wrap=True, highlight=False, markup=False)
     try:
         threading.Event().wait()

@@ -84,7 +84,7 @@ function options({ lines, time, x, y, format }, width) {
     spanGaps: false,
     paths: line.steps ? window.uPlot.paths.stepped({ align: 1 }) : undefined,
     fill: line.area ? `${colour(COLOURS[at % COLOURS.length])}2e` : undefined,
-    points: { show: line.points ?? false, size: 5 },
+    points: { show: true, size: 5, filter: line.points ? null : alone },
   }));
   return {
     width,
@@ -108,6 +108,13 @@ function options({ lines, time, x, y, format }, width) {
 function lately({ data: [moments] }) {
   const last = moments[moments.length - 1];
   return [Math.min(moments[0], last - LEAST_S), last];
+}
+
+/** The points that no line leads to: drawn by themselves, or they would not be seen. */
+function alone(plot, at) {
+  const values = plot.data[at],
+    none = (index) => (values[index] ?? null) === null;
+  return [...values.keys()].filter((index) => !none(index) && none(index - 1) && none(index + 1));
 }
 
 const clock = (seconds) =>

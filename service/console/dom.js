@@ -62,12 +62,9 @@ export function table({ caption, columns, rows, classes = "" }) {
 /** A number with `digits` significant digits, or a dash. */
 export function figure(value, digits = 4) {
   if (value === null || value === undefined || Number.isNaN(value)) return "–";
-  if (Number.isInteger(value) && Math.abs(value) < 1e6) return String(value);
-  if (value !== 0 && (Math.abs(value) < 1e-3 || Math.abs(value) >= 1e6)) return value.toExponential(digits - 2);
-  return value
-    .toPrecision(digits)
-    .replace(/(\.\d*?)0+$/, "$1")
-    .replace(/\.$/, "");
+  if (Math.abs(value) >= 10 ** (digits - 1) || Number.isInteger(value)) return String(Math.round(value));
+  if (value !== 0 && Math.abs(value) < 1e-3) return value.toExponential(digits - 2);
+  return String(Number(value.toPrecision(digits)));
 }
 
 /** Milliseconds since the epoch as a short date and time. */

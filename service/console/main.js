@@ -2,107 +2,26 @@
 
 import { Refused, ask } from "./api.js";
 import { showAnswers } from "./answer.js";
-import { showBundle } from "./bundle.js";
-import { byId, el, fill } from "./dom.js";
-import { Mistake, adminKey, keepKey, mark, remember, requests, showFeatures, showRecent, userId } from "./form.js";
+import { byId, fill } from "./dom.js";
+import { Mistake, adminKey, keepKey, mark, remember, requests, showRecent, userId } from "./form.js";
 import { shortcuts } from "./keys.js";
 import { Live } from "./live.js";
+import { reported, said } from "./said.js";
+import { keys, limits, lookAtState, page, showState } from "./state.js";
 import { showTimeline } from "./timeline.js";
+
+const catalogue = new Map(); // item id -> what is shown beside it, of the items that were sampled
 
 const STATE_EVERY_MS = 4000,
   DEADLINE_MS = 2000;
-const page = { state: null, manifest: null, live: null, catalogue: new Map(), shownBundle: "", degraded: 0 };
-
-async function lookAtState() {
-  if (document.hidden) return;
-  try {
-    page.state = await ask("/console/state");
-  } catch (error) {
-    if (!(error instanceof Refused)) throw error;
-    banner("bad", `${error.status ? error.message : "The service does not answer"}; asking again every few seconds.`);
-    return;
-  }
-  showState();
-  await showBundles();
-}
-
-function showState() {
-  const { ready, reason, bundles, open_circuits: open } = page.state;
-  const names = Object.entries(bundles)
-    .map(([role, { version, net, runtime }]) => `${role} ${version} (${net}, ${runtime})`)
-    .join("; ");
-  if (!ready) banner("bad", `Not ready: ${reason}.`);
-  else if (open)
-    banner(
-      "warn",
-      `Degraded: the store does not answer (${open} server${open === 1 ? "" : "s"} left alone), so users are scored without their history. Serving ${names}.`,
-    );
-  else if (page.degraded > 0)
-    banner(
-      "warn",
-      `Degraded: some of the last answers were made without history or without the net. Serving ${names}.`,
-    );
-  else banner("good", `Ready: ${names}.`);
-}
-
-function banner(kind, text) {
-  byId("state").className = `state ${kind}`;
-  if (byId("state-text").textContent !== text) byId("state-text").textContent = text;
-}
-
-/** The canary's choices, and the bundle card when what serves has changed. */
-async function showBundles() {
-  const { bundles, limits, admin_key: keyed } = page.state,
-    both = Boolean(bundles.canary);
-  byId("key-field").hidden = !keyed;
-  byId("count").max = limits.items;
-  byId("explain").disabled = limits.explain_candidates === 0;
-  for (const value of ["canary", "both"])
-    document.querySelector(`input[name="bundle"][value="${value}"]`).disabled = !both;
-  if (!both && document.querySelector('input[name="bundle"]:checked').disabled)
-    document.querySelector('input[name="bundle"][value=""]').checked = true;
-  byId("bundles-note").textContent = both
-    ? `The canary (${bundles.canary.version}) serves ${page.state.canary_percent} % of users.`
-    : "There is no canary to compare with.";
-  const shown = Object.entries(bundles)
-    .map(([role, { version }]) => `${role} ${version}`)
-    .join();
-  if (shown === page.shownBundle || !bundles.stable) return;
-  page.shownBundle = shown;
-  const choose =
-    (role) =>
-    async ({ currentTarget }) => {
-      for (const other of byId("bundle-roles").children)
-        other.setAttribute("aria-pressed", String(other === currentTarget));
-      await reported(() => showBundle(role, bundles[role]));
-    };
-  fill(
-    byId("bundle-roles"),
-    Object.keys(bundles).map((role) =>
-      el(
-        "button",
-        { type: "button", class: "quiet", "aria-pressed": String(role === "stable"), onclick: choose(role) },
-        `${role} ${bundles[role].version}`,
-      ),
-    ),
-  );
-  await reported(async () => {
-    page.manifest = await showBundle("stable", bundles.stable);
-    showFeatures(page.manifest.schema);
-  });
-}
-
-const keys = () => page.manifest?.schema.keys ?? { item: "item_id", user: "user_id" };
-const limits = () =>
-  page.state?.limits ?? { explain_candidates: 0, items: 200, deadline_ms: 200, max_deadline_ms: 10_000 };
 
 async function sample() {
   const count = Math.min(Math.max(1, Number(byId("count").value) || 12), limits().items);
-  const { items, catalogue } = await ask(`/console/items?limit=${count}`);
-  for (const item of items) page.catalogue.set(String(item[keys().item]), category(item));
+  const { items, catalogue: all } = await ask(`/console/items?limit=${count}`);
+  for (const item of items) catalogue.set(String(item[keys().item]), category(item));
   byId("candidates").value = items.map((item) => item[keys().item]).join(" ");
   mark(null);
-  said(`${items.length} of ${catalogue.toLocaleString()} items of the catalogue.`);
+  said(`${items.length} of ${all.toLocaleString()} items of the catalogue.`);
 }
 
 const category = (item) =>
@@ -196,9 +115,10 @@ function show(answers, body) {
       weights: attention?.length ? attention : null,
       of: String(item_id),
       said: body.history ? "as typed above" : "as the net sees them",
+      missing: answer.degraded === "history" ? "The store did not answer, so whatever it has counted as nothing." : "",
     });
   };
-  fill(byId("answer"), showAnswers(answers, { catalogue: page.catalogue, onPick }));
+  fill(byId("answer"), showAnswers(answers, { catalogue, onPick }));
   const best = answer.scores.find(({ rank }) => rank === 1);
   said(
     [
@@ -211,37 +131,6 @@ function show(answers, body) {
   );
 }
 
-const said = (text) => {
-  byId("answer-state").className = "answer-state";
-  byId("answer-state").textContent = text;
-};
-
-/** Run `work`; what the service or the form refuses is told where answers are. */
-async function reported(work) {
-  try {
-    await work();
-  } catch (error) {
-    if (error instanceof Mistake) {
-      mark(error.field);
-      problem(error.message);
-    } else if (error instanceof Refused) problem(...told(error));
-    else throw error;
-  }
-}
-
-function told({ status, type, message, requestId }) {
-  if (status === 401 || status === 403)
-    return [
-      `${status === 401 ? "This needs the admin key" : "This is not the admin key"}: type it into the field “Admin key”.`,
-    ];
-  return [message, status ? `${status} ${type}${requestId ? `, request ${requestId}` : ""}` : ""];
-}
-
-function problem(message, detail = "") {
-  byId("answer-state").className = "answer-state bad";
-  fill(byId("answer-state"), el("b", {}, message), detail ? el("span", { class: "mono" }, ` ${detail}`) : null);
-}
-
 function start() {
   keepKey();
   showRecent();
@@ -252,7 +141,7 @@ function start() {
   byId("sample").addEventListener("click", () => reported(sample));
   byId("show-history").addEventListener("click", () => reported(showHistory));
   shortcuts({ score: () => reported(scoreAll), sample: () => reported(sample) });
-  page.live = new Live({
+  new Live({
     slo: () => page.state?.slo_s ?? 0.03,
     onChange: ({ degraded }) => {
       page.degraded = degraded;

@@ -1,20 +1,10 @@
 // A user's behaviors in time: one column each, oldest first, with how much the chosen candidate looks at it.
 
+import { categoryColours } from "./categories.js";
 import { byId, el, figure, fill, moment } from "./dom.js";
 
-const HUES = ["--one", "--two", "--three", "--four", "--five", "--six"];
-
-/** A colour per category, the same wherever it is shown; the most frequent have one of their own. */
-export function categoryColours(behaviors) {
-  const counts = new Map();
-  for (const { category } of behaviors)
-    if (category !== null) counts.set(String(category), (counts.get(String(category)) ?? 0) + 1);
-  const ranked = [...counts.entries()].sort((a, b) => b[1] - a[1]).map(([name]) => name);
-  return new Map(ranked.map((name, at) => [name, at < HUES.length - 1 ? HUES[at] : HUES[HUES.length - 1]]));
-}
-
 /** Show `behaviors`; `weights` (one each, or null) are the bars, named by `of`. */
-export function showTimeline(behaviors, { weights = null, of = "", said = "" } = {}) {
+export function showTimeline(behaviors, { weights = null, of = "", said = "", missing = "" } = {}) {
   byId("history-card").hidden = false;
   byId("history-said").textContent = [`${behaviors.length} behavior${behaviors.length === 1 ? "" : "s"}`, said]
     .filter(Boolean)
@@ -25,7 +15,8 @@ export function showTimeline(behaviors, { weights = null, of = "", said = "" } =
       el(
         "p",
         { class: "note" },
-        "This user has no history: the scores come from the candidates, the user's features and the context alone.",
+        missing ||
+          "This user has no history: the scores come from the candidates, the user's features and the context alone.",
       ),
     );
     return;

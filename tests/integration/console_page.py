@@ -1,17 +1,15 @@
 """The console in a real Chromium: where it is, and a page that notes what it asks for and complains of."""
 
-import os
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
-import pytest
 from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
 
-REQUIRED = "REQUIRE_PROGRAMS"  # set where a missing program is a failure and not a reason to skip: .ci/run
+from tests.programs import program
+
 WAIT_MS = 20_000
 DESKTOP, PHONE = {"width": 1360, "height": 900}, {"width": 360, "height": 740}
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
@@ -20,12 +18,8 @@ FLAGS += ["--disable-component-update", "--disable-sync"]
 
 @contextmanager
 def chromium() -> Iterator[Browser]:
-    """A browser for as long as the block lasts; skips the test where there is none."""
-    binary = shutil.which("chromium")
-    if binary is None:
-        if os.environ.get(REQUIRED):
-            pytest.fail(f"chromium is not on PATH, and {REQUIRED} is set")
-        pytest.skip("needs Debian's chromium")
+    """A browser for as long as the block lasts; without one the test is skipped or, in the gate, fails."""
+    binary = program("chromium")
     expect.set_options(timeout=WAIT_MS)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=binary, headless=True, args=FLAGS)
