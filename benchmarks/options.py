@@ -15,7 +15,6 @@ import json
 import os
 import platform
 import sys
-import time
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -32,14 +31,13 @@ from model.pipeline import prepare, run_training
 from model.run_folder import config_table
 
 BASELINE = "baseline"
-Figures = dict[str, float]  # auc, log_loss, cpu_s
+Figures = dict[str, float]  # auc, log_loss
 
 
 def main() -> None:
     """Run what is not in the cache; print the tables and the metrics."""
     options = _options()
     torch.set_num_threads(1)
-    torch.optim.Adam([torch.zeros(1)])  # imports for seconds the first time, which no run is to pay for
     page, metrics = _header(), {}
     for name, found in _found(options).items():
         page += f"\n\n## {name}\n\n{table(found)}"
@@ -82,18 +80,13 @@ def sample(config: RunConfig, users: int) -> Log:
 
 def table(found: dict[str, list[Figures]]) -> str:
     """A Markdown table: means, and differences to the baseline of the same seed with their lowest and highest."""
-    lines = [
-        "| option | AUC | log loss | AUC - baseline | log loss - baseline | CPU time |",
-        "|---|---|---|---|---|---|",
-    ]
+    lines = ["| option | AUC | log loss | AUC - baseline | log loss - baseline |", "|---|---|---|---|---|"]
     for label, seeds in found.items():
         cells = [f"{mean(run[name] for run in seeds):.4f}" for name in ("auc", "log_loss")]
         if label == BASELINE:
-            cells += [f"({_range(seeds, name)})" for name in ("auc", "log_loss")] + ["1"]
+            cells += [f"({_range(seeds, name)})" for name in ("auc", "log_loss")]
         else:
             cells += [_difference(found, label, name) for name in ("auc", "log_loss")]
-            pairs = zip(seeds, found[BASELINE], strict=True)
-            cells += [f"{mean(run['cpu_s'] / base['cpu_s'] for run, base in pairs):.2f}"]
         lines.append(f"| `{label}` | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
@@ -118,7 +111,7 @@ def _range(seeds: list[Figures], name: str) -> str:
 
 
 def _found(options: argparse.Namespace) -> dict[str, dict[str, list[Figures]]]:
-    """Study -> label -> the figures of every seed. Each seed's runs follow one another: their CPU times compare."""
+    """Study -> label -> the figures of every seed. The first seed of all studies comes first."""
     found: dict[str, dict[str, list[Figures]]] = {name: {} for name in options.studies}
     for seed in range(max(STUDIES[name].seeds for name in found)):
         for name, labels in found.items():
@@ -140,7 +133,7 @@ def _figures(config: RunConfig, users: int, cache: Path) -> Figures:
         partial.write_text(json.dumps(_train(config, users)) + "\n")
         partial.replace(path)
     found = json.loads(path.read_text())
-    return {"auc": found["auc"], "log_loss": found["log_loss"][config.calibration.method], "cpu_s": found["cpu_s"]}
+    return {"auc": found["auc"], "log_loss": found["log_loss"][config.calibration.method]}
 
 
 def _digest(config: RunConfig, users: int) -> str:
@@ -151,13 +144,10 @@ def _digest(config: RunConfig, users: int) -> str:
 
 def _train(config: RunConfig, users: int) -> dict[str, object]:
     log = sample(config, users)
-    prepared = prepare(log, config)
-    started = time.process_time()
-    run, training = run_training(log, prepared, config)
-    spent = time.process_time() - started
+    run, training = run_training(log, prepare(log, config), config)
     fitted = run.report["calibration"]["cross_fitted"]
     losses = {method: figures["log_loss"] for method, figures in fitted.items()}
-    return {"auc": training.best_auc, "log_loss": losses, "cpu_s": spent}
+    return {"auc": training.best_auc, "log_loss": losses}
 
 
 def _header() -> str:
