@@ -25,7 +25,7 @@ static: .venv  ## formatting, lint, types, import rules, spelling
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/codespell model service tests benchmarks docs examples README.md CHANGELOG.md CONTRIBUTING.md
+	$(BIN)/codespell model service monitoring tests benchmarks docs examples README.md CHANGELOG.md CONTRIBUTING.md
 
 bench: .venv  ## the short benchmarks
 	$(BIN)/python -m benchmarks.score_latency

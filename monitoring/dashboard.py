@@ -3,6 +3,7 @@
 Rows come in the order in which somebody who was woken needs them: is the promise kept, and if not, where does it break.
 """
 
+from itertools import count
 from pathlib import Path
 
 from grafana_foundation_sdk.builders import dashboard
@@ -19,6 +20,7 @@ from monitoring import bundle_rows, machine_rows, promise_rows, serving_rows
 from monitoring.panels import RUNBOOKS, SOURCE, build
 
 ROWS = (*promise_rows.ROWS, *serving_rows.ROWS, *bundle_rows.ROWS, *machine_rows.ROWS)
+DOCS = "/public/docs"  # what the variable `docs` begins with: the address of the pages in docs/
 FILE = Path(__file__).parent / "grafana" / "dashboards" / "ctr-scorer.json"
 
 
@@ -43,10 +45,11 @@ def drawn() -> str:
         )
         .variables(_variables())
     )
+    ids = count(1)  # given here, so that links to panels last
     for row in ROWS:
-        made.with_row(dashboard.Row(row.title))
+        made.with_row(dashboard.Row(row.title).id(next(ids)))
         for panel in row.panels:
-            made.with_panel(build(panel))
+            made.with_panel(build(panel, number=next(ids)))
     return JSONEncoder(sort_keys=True, indent=2).encode(made.build()) + "\n"
 
 
@@ -55,7 +58,7 @@ def _variables() -> list[Builder[VariableModel]]:
         dashboard.DatasourceVariable("datasource").label("Prometheus").type("prometheus"),
         _choice("job", 'label_values(up{job=~"ctr-.*"}, job)'),
         _choice("instance", 'label_values(up{job=~"$job"}, instance)'),
-        dashboard.TextBoxVariable("docs").label("address of docs/").default_value("/public/docs"),
+        dashboard.TextBoxVariable("docs").label("address of docs/").default_value(DOCS),
     ]
 
 

@@ -78,16 +78,16 @@ def gauge(metric: str, how: str = "sum", *, by: str = "", where: str = "") -> st
     return f"{how}{_by(by)} ({_chosen(metric, where)})"
 
 
-def build(panel: Panel) -> Builder[GrafanaPanel]:
-    """Grafana's own."""
+def build(panel: Panel, *, number: int) -> Builder[GrafanaPanel]:
+    """Grafana's own, with this id."""
     made = _number() if panel.number else _graph(panel)
-    made.title(panel.title).description(panel.about).datasource(SOURCE).unit(panel.unit).links(_links(panel))
+    made.id(number).title(panel.title).description(panel.about).datasource(SOURCE).unit(panel.unit).links(_links(panel))
     made.height(_STAT_HEIGHT if panel.number else _GRAPH_HEIGHT).span(panel.width)
     low = "red" if panel.low_is_bad else "green"
     steps = [Threshold(value=None, color=low), *(Threshold(value=at, color=colour) for at, colour in panel.limits)]
     made.thresholds(dashboard.ThresholdsConfig().mode(ThresholdsMode.ABSOLUTE).steps(steps))
-    for number, (expression, legend) in enumerate(panel.queries):
-        query = prometheus.Dataquery().expr(expression).legend_format(legend).ref_id(chr(ord("A") + number))
+    for letter, (expression, legend) in zip("ABCDEF", panel.queries, strict=False):
+        query = prometheus.Dataquery().expr(expression).legend_format(legend).ref_id(letter)
         made.with_target(query.datasource(SOURCE).instant() if panel.number else query.datasource(SOURCE).range())
     return made
 

@@ -95,7 +95,7 @@ _promise = Row(
             ),
             unit="s",
             limits=((0.03, "red"),),
-            alerts=("CtrLatencyBurnFast",),
+            alerts=("CtrLatencyBurnFast", "CtrLatencyNotMeasured"),
         ),
     ),
 )

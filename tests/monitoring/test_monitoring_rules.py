@@ -6,6 +6,7 @@ import subprocess
 import pytest
 
 from monitoring.dashboard import FILE, drawn
+from service.config import PREFIX, Settings
 from tests.monitoring.rule_files import FOLDER, RUNBOOKS, alerts, cases, panels, queries, recorded, recorded_in, rules
 from tests.programs import program
 
@@ -116,3 +117,11 @@ def test_every_panel_says_what_it_shows():
         assert panel["description"]
         assert panel["fieldConfig"]["defaults"]["unit"]
         assert len(panel["targets"]) == 1 or all(target["legendFormat"] for target in panel["targets"])
+
+
+def test_every_setting_that_is_named_exists():
+    """In rules, configuration and panels alike."""
+    texts = [path.read_text(encoding="utf-8") for path in [*FOLDER.rglob("*.yml"), *FOLDER.glob("*.py")]]
+    named = {name for text in texts for name in re.findall(r"\bCTR_[A-Z_]*[A-Z]\b", text)}
+    assert named
+    assert {name.removeprefix(PREFIX).lower() for name in named} <= set(Settings.model_fields)
