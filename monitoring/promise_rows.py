@@ -4,7 +4,7 @@ from monitoring.panels import Panel, Row, gauge, mean, per_second, quantile
 
 SCORE = 'route="/score"'
 _JOB = '{job=~"$job"}'
-_BURN = tuple((window, f"{window} at this pace") for window in ("5m", "1h", "6h", "3d"))
+_BURN = tuple((window, f"{{{{job}}}}, {window}") for window in ("5m", "1h", "6h", "3d"))
 _BURN_LIMITS = ((1, "yellow"), (6, "orange"), (14.4, "red"))
 
 _promise = Row(

@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,9 @@ RUNBOOKS = Path(__file__).parents[2] / "docs" / "runbooks.md"
 Table = dict[str, Any]
 
 
+@cache
 def read(path: Path) -> Any:
-    """A YAML file."""
+    """A YAML file; nobody changes what it gives."""
     return yaml.safe_load(path.read_text(encoding="utf-8"))
 
 
