@@ -63,12 +63,12 @@ class Memory:
         self._state: Counts = np.zeros(GROUPS + 1)
         self._requests = 0
 
-    def add(self, counts: NDArray[np.int64]) -> None:
-        """One request's candidates up to each end [GROUPS]. What was there fades a little."""
-        self._state *= 1 - 1 / WINDOW
+    def add(self, counts: NDArray[np.int64], *, requests: int = 1) -> None:
+        """Some requests' candidates up to each end [GROUPS]. What was there fades a little."""
+        self._state = faded(self._state, requests=requests)
         self._state[:GROUPS] += counts
-        self._state[GROUPS] += 1
-        self._requests += 1
+        self._state[GROUPS] += requests
+        self._requests += requests
 
     def take(self) -> tuple[Counts, int]:
         """What is remembered, and the requests since the last time; it is empty from then on."""

@@ -13,6 +13,7 @@ from service.process_metrics import ProcessMetrics
 from service.score_metrics import ScoreMetrics
 from service.shared_metrics import merged
 from service.store_metrics import StoreMetrics
+from service.tally import Tally
 
 PHASES = ("parse", "store", "encode", "queue", "compute", "explain", "render", "total")
 OTHER = "other"  # unknown paths, statuses and reasons: a label must not be the caller's to choose
@@ -47,7 +48,7 @@ class Metrics:
         phase = Histogram(
             "ctr_phase_seconds", "Time per phase of POST /score.", ["phase"], buckets=edges, registry=registry
         )
-        self._phases = {name: phase.labels(name) for name in PHASES}
+        self._phases = {name: Tally(phase.labels(name), edges) for name in PHASES}
         self._requests = Counter("ctr_requests", "Requests by route and status.", ["route", "code"], registry=registry)
         self._routes = frozenset(routes)
         self._answered = {(SCORE_ROUTE, code): self._requests.labels(SCORE_ROUTE, str(code)) for code in _SCORE_CODES}
@@ -85,3 +86,10 @@ class Metrics:
         """Record the phases of one POST /score."""
         for name, value in seconds.items():
             self._phases[name].observe(value)
+
+    def show(self) -> None:
+        """Show what was recorded since the last time. To be called before /metrics is answered, and now and then."""
+        for tally in self._phases.values():
+            tally.show()
+        self.scores.show()
+        self.bundles.pctr.show()

@@ -5,7 +5,6 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from prometheus_client import CollectorRegistry, Histogram, Metric
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
@@ -15,20 +14,21 @@ from service.drift import ENOUGH, Expected
 from service.process import Place
 from service.recent_scores import RecentScores
 from service.source import ROLES, Role
+from service.tally import Tally
 
+_TOGETHER = 16  # requests: what is cold in the processor's caches by then is paid for once
 _BINS = len(EDGES) + 1
 _UPPER = np.array([*EDGES, np.inf], dtype=np.float32)
 
 
 class PctrMetrics(Collector):
-    """A part of Metrics. What is recorded is shown after the next `refresh`: a request costs no look at 41 buckets."""
+    """A part of Metrics. Scores of some requests are counted together, and shown after the next `show`."""
 
     def __init__(self, registry: CollectorRegistry, *, shown: CollectorRegistry, place: Place | None) -> None:
         """The index is computed for `shown` when that is asked, from what all processes remember."""
         histogram = Histogram("ctr_pctr", "pCTR of candidates.", ["role"], buckets=EDGES, registry=registry)
-        self._histograms = {role: histogram.labels(role) for role in ROLES}
-        self._counts = {role: np.zeros(_BINS, dtype=np.int64) for role in ROLES}  # not in the histogram yet
-        self._sums = dict.fromkeys(ROLES, 0.0)
+        self._tallies = {role: Tally(histogram.labels(role), EDGES) for role in ROLES}
+        self._waiting: dict[Role, list[Scores]] = {role: [] for role in ROLES}  # not counted yet
         self._recent = RecentScores(place)
         self._expected: dict[Role, Expected | None] = dict.fromkeys(ROLES)
         self._edges: dict[Role, Scores] = dict.fromkeys(ROLES, _UPPER)  # of the histogram, then ends of groups
@@ -37,28 +37,26 @@ class PctrMetrics(Collector):
 
     def record(self, role: Role, pctr: Scores) -> None:
         """One request's scores [C]."""
-        counts = counts_up_to(pctr, self._edges[role])
-        self._counts[role] += counts[:_BINS]
-        self._sums[role] += float(np.add.reduce(pctr))
-        if len(counts) > _BINS:
-            self._recent.add(role, counts[_BINS:])
+        waiting = self._waiting[role]
+        waiting.append(pctr)
+        if len(waiting) == _TOGETHER:
+            self._count(role)
 
     def expect(self, role: Role, bundle: object, distribution: Mapping[str, Any]) -> None:
         """What the scores of this role's bundle should look like; another bundle begins anew."""
         if self._bundles[role] != bundle:
+            self._count(role)
             self._bundles[role] = bundle
             self._expected[role] = expected = Expected.read(distribution)
             self._edges[role] = _UPPER if expected is None else np.concatenate([_UPPER, expected.ends])
             self._recent.forget(role)
 
-    def refresh(self) -> None:
+    def show(self) -> None:
         """Show what was recorded."""
+        for role, tally in self._tallies.items():
+            self._count(role)
+            tally.show()
         self._recent.refresh()
-        for role, up_to in self._counts.items():
-            if up_to[-1]:
-                _observe(self._histograms[role], np.diff(up_to, prepend=0), total=self._sums[role])
-                up_to[:] = 0
-                self._sums[role] = 0.0
 
     def collect(self) -> Iterator[Metric]:
         """The index of each role, for the registry."""
@@ -68,14 +66,17 @@ class PctrMetrics(Collector):
             family.add_metric([role], self._psi(role))
         yield family
 
+    def _count(self, role: Role) -> None:
+        waiting = self._waiting[role]
+        if not waiting:
+            return
+        pctr = np.concatenate(waiting)
+        counts = counts_up_to(pctr, self._edges[role])
+        self._tallies[role].add(np.diff(counts[:_BINS], prepend=0).tolist(), total=float(pctr.sum(dtype=np.float64)))
+        if len(counts) > _BINS:
+            self._recent.add(role, counts[_BINS:], requests=len(waiting))
+        waiting.clear()
+
     def _psi(self, role: Role) -> float:
         expected, (counts, requests) = self._expected[role], self._recent.summed(role)
         return math.nan if expected is None or requests < ENOUGH else expected.psi(counts)
-
-
-def _observe(histogram: Histogram, counts: NDArray[np.int64], *, total: float) -> None:
-    """`observe` for many values at once, which the library lacks: `counts` by bucket, `total` their sum."""
-    for bucket, count in zip(histogram._buckets, counts.tolist(), strict=True):
-        if count:
-            bucket.inc(count)
-    histogram._sum.inc(total)

@@ -30,9 +30,9 @@ class RecentScores:
         if place is not None:
             self._own = np.memmap(place.metrics / f"scores_{place.number}.f64", np.float64, mode="w+", shape=_SHAPE)
 
-    def add(self, role: Role, counts: NDArray[np.int64]) -> None:
-        """One request's candidates up to each end of a group [GROUPS]."""
-        self._new[role].add(counts)
+    def add(self, role: Role, counts: NDArray[np.int64], *, requests: int = 1) -> None:
+        """Some requests' candidates up to each end of a group [GROUPS]."""
+        self._new[role].add(counts, requests=requests)
 
     def forget(self, role: Role) -> None:
         """Begin anew, because another bundle serves now."""

@@ -3,6 +3,7 @@
 from prometheus_client import CollectorRegistry, Counter, Histogram
 
 from service.scoring.scored import Degraded, Scored
+from service.tally import Tally
 
 DEGRADED: tuple[Degraded, ...] = ("none", "history", "prior")
 _CANDIDATE_EDGES = (1, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000)
@@ -15,12 +16,14 @@ class ScoreMetrics:
     def __init__(self, registry: CollectorRegistry) -> None:
         degraded = Counter("ctr_scored", "Requests scored, by level of degradation.", ["degraded"], registry=registry)
         self._scored = {level: degraded.labels(level) for level in DEGRADED}
-        self._candidates = Histogram(
+        candidates = Histogram(
             "ctr_candidates", "Candidates per scored request.", buckets=_CANDIDATE_EDGES, registry=registry
         )
-        self._history = Histogram(
+        self._candidates = Tally(candidates, _CANDIDATE_EDGES)
+        history = Histogram(
             "ctr_history_length", "Behaviors that the net saw, per request.", buckets=_HISTORY_EDGES, registry=registry
         )
+        self._history = Tally(history, _HISTORY_EDGES)
         self._unknown_items = Counter(
             "ctr_unknown_items", "Candidates whose item was never seen in training.", registry=registry
         )
@@ -44,3 +47,8 @@ class ScoreMetrics:
             self._unknown_features.inc(scored.unknown_features)
         if scored.user_status == "unknown":
             self._unknown_users.inc()
+
+    def show(self) -> None:
+        """Show what was recorded."""
+        self._candidates.show()
+        self._history.show()

@@ -19,7 +19,7 @@ class Vitals:
         self._serving = serving
         self._process = process
         self._metrics = metrics.process
-        self._pctr = metrics.bundles.pctr
+        self._all = metrics
         self._usage = ProcessUsage(metrics.registry) if process.place else None
         self._metrics.living.set(1)
         if process.place and process.place.restarted:
@@ -33,7 +33,7 @@ class Vitals:
 
     def refresh(self) -> None:
         """Set every gauge that changes by itself, and show what is recorded in bulk."""
-        self._pctr.refresh()
+        self._all.show()
         self._metrics.rows.set(self._serving.engine.rows)
         self._metrics.ready.set(self._is_ready())
         self._metrics.store_circuit.set(self._serving.open_circuits)

@@ -155,11 +155,11 @@ def record(pctr: PctrMetrics, arrays_: list[np.ndarray]) -> None:
     """Each as a request of the stable bundle."""
     for one in arrays_:
         pctr.record("stable", one)
-    pctr.refresh()
+    pctr.show()
 
 
 def test_the_histogram_counts_each_candidate_once():
-    """Buckets, count and sum are those of the scores, by role, after each refresh."""
+    """Buckets, count and sum are those of the scores, by role, after each `show`."""
     given = [scores(50) for _ in range(4)]
     metrics = metrics_of(distribution(scores(1000), split="valid"))
     record(metrics.bundles.pctr, given[:2])
