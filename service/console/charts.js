@@ -91,7 +91,7 @@ function options({ lines, time, x, y, format }, width) {
     height: HEIGHT,
     legend: { show: false },
     cursor: { show: false },
-    padding: [8, 10, 0, 0],
+    padding: [8, time ? 28 : 10, 0, 0],
     scales: {
       x: time ? { time, range: lately } : { time, ...x },
       y: { range: (_, low, high) => [0, Math.max(high ?? 0, y.least ?? 0) * 1.1 || 1], ...y.scale },

@@ -86,20 +86,27 @@ async function scoreExplained(body) {
   }
 }
 
+/** Score what the form says. One at a time: the button stays focusable, and says that it is busy. */
 async function scoreAll() {
+  const button = byId("submit");
+  if (button.getAttribute("aria-disabled") === "true") return;
   const asked = requests({ itemKey: keys().item, limits: limits() });
   mark(null);
   said("Scoring…");
   remember(asked[0].body.user_id);
-  byId("submit").disabled = true;
+  button.setAttribute("aria-disabled", "true");
   try {
     const answers = await Promise.all(
       asked.map(async ({ role, body }) => ({ role, answer: await scoreExplained(body) })),
     );
     if (byId("answer-state").textContent === "Scoring…") said("");
     show(answers, asked[0].body);
+  } catch (error) {
+    fill(byId("answer")); // what is shown must not be taken for the answer to this
+    byId("history-card").hidden = true;
+    throw error;
   } finally {
-    byId("submit").disabled = false;
+    button.removeAttribute("aria-disabled");
   }
 }
 

@@ -63,7 +63,9 @@ class Console:
         return [(answer.request.post_data_json, answer.json()) for answer in found]
 
     def shoot(self, name: str, *, whole: bool = True) -> None:
-        """A picture, for people to look at."""
+        """A picture, for people to look at: of the whole page, or of what is in the window."""
+        if whole:
+            self.page.evaluate("window.scrollTo({ top: 0, behavior: 'instant' })")
         self.page.screenshot(path=self.shots / f"{name}.png", full_page=whole)
 
     @property

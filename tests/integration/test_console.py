@@ -201,6 +201,7 @@ def test_what_is_wrong_is_said(browser, service, shots):
         shown["#submit"].click()
         expect(shown["#answer-state"]).to_contain_text("422 invalid_request, request ")
         expect(shown["#answer-state"]).to_contain_text("colour")
+        expect(shown[".ranking"]).to_have_count(0)
         shown.shoot("error")
 
 
@@ -361,7 +362,7 @@ def test_the_live_panel_counts_what_was_scored(shown, service):
     expect(shown[".tile[data-tile=p99] strong"]).to_have_text(re.compile(r"ms$"))
     rate, p50, p99 = (shown[f".tile[data-tile={name}] strong"].inner_text() for name in ("rate", "p50", "p99"))
     shown["#live"].scroll_into_view_if_needed()
-    shown.shoot("live")
+    shown.shoot("live", whole=False)
 
     assert metric(service, "ctr_phase_seconds_count", phase="total") == before + 5
     assert float(rate) > 0
@@ -390,4 +391,4 @@ def test_the_bundle_card_shows_the_report(shown, service):
     curves = 3 + (len(report["training"]["evaluations"]) > 1)  # ROC, calibration, scores; how it learned
     expect(shown["#bundle-card canvas"]).to_have_count(curves)
     shown["#bundle"].scroll_into_view_if_needed()
-    shown.shoot("bundle")
+    shown.shoot("bundle", whole=False)
