@@ -57,19 +57,20 @@ def watched(folder: Path) -> Iterator[Watched]:
         process, service = start(_bundles(folder), redis.url, **settings, **patient)
         stack.callback(process.wait, WAIT_S)
         stack.callback(process.terminate)
-        _wait_until(lambda: ask(consumer, "/metrics").status == 200)
-        _wait_until(lambda: metric(service, "ctr_processes") == 2 and metric(service, "ctr_ready") == 1)
+        _wait_until(process, lambda: metric(service, "ctr_processes") == 2 and metric(service, "ctr_ready") == 1)
+        _wait_until(process, lambda: ask(consumer, "/metrics").status == 200)
         stack.enter_context(_load(service, redis.url))
         yield Watched(service=service, consumer=consumer)
 
 
-def _wait_until(condition: Callable[[], bool]) -> None:
+def _wait_until(process: "subprocess.Popen[bytes]", condition: Callable[[], bool]) -> None:
     """Four processes start at once here, so this takes longer than for other tests."""
     until = time.monotonic() + START_S
     while True:
         with suppress(OSError):
             if condition():
                 return
+        assert process.poll() is None
         assert time.monotonic() < until
         time.sleep(0.1)
 
