@@ -35,7 +35,8 @@ from service.app import create_app
 from service.config import Settings
 from service.metrics import PHASES, Metrics
 from service.process import Place
-from service.scoring.scored import Scored, Timings, rank
+from service.scoring.scored import Scored, Timings
+from service.scoring.scorer import rank
 from service.shared_metrics import share_values
 from service.stores.memory import MemoryStore
 

@@ -1,7 +1,7 @@
-"""A histogram that is cheap to count in: a few plain numbers, moved into the library's histogram now and then.
+"""What is cheap to count in: a few plain numbers, moved into the library's metrics now and then.
 
-The library's own takes a lock, walks its buckets and touches some dozens of objects per value. After the net has filled
-the processor's caches with its weights, a request's ten of those cost 3 % of it; this is a tenth of that.
+The library's own take a lock, walk their buckets and touch some dozens of objects per value. After the net has filled
+the processor's caches with its weights, a request's ten of those cost 3 % of it.
 """
 
 from bisect import bisect_left
