@@ -15,6 +15,7 @@ from service.runtimes.base import FLOAT32_TOLERANCE, BatchLimits, RuntimeFailure
 Provider = str | tuple[str, dict[str, Any]]  # of onnxruntime, with its options
 
 _DTYPES = {"tensor(int64)": "int64", "tensor(float)": "float32", "tensor(bool)": "bool", "tensor(double)": "float64"}
+_CPU = "CPUExecutionProvider"
 STATE_PREFIX = "state_"  # of the tensors that the user half hands to the candidate half
 # A net whose candidates run in tiles anyway loses nothing by being cut; one that does not pays for every cut.
 # Several users share a call only where that saved CPU time: benchmarks/results/joining_2cores_202611.md.
@@ -82,17 +83,21 @@ def _run(session: ort.InferenceSession, feed: Tensors, names: list[str]) -> Tens
 
 
 def open_session(
-    files: Mapping[str, Content], half: Half, *, providers: Sequence[Provider] = ("CPUExecutionProvider",)
+    files: Mapping[str, Content], half: Half, *, providers: Sequence[Provider] = (_CPU,)
 ) -> ort.InferenceSession:
     """A session that computes with one thread of the caller's. Raises BundleError as the runtimes here do."""
     if half.file not in files:
         raise BundleError(half.file, "not listed in the manifest")
     tables = {name: read_npy(files, str(path)) for name, path in half.tables.items()}
     options = _options()
+    values = {name: ort.OrtValue.ortvalue_from_numpy(table) for name, table in tables.items()}
     try:
-        options.add_external_initializers(list(tables), [ort.OrtValue.ortvalue_from_numpy(t) for t in tables.values()])
+        options.add_external_initializers(list(values), list(values.values()))  # what the graph names is here
+        if list(providers) == [_CPU]:
+            for name, value in values.items():  # and is used where it is; else each session copies every table
+                options.add_initializer(name, value)
         session = ort.InferenceSession(bytes(files[half.file]), options, providers=list(providers))
-        session.tables = tables  # which it reads where they are, so they must live as long
+        session.tables = tables, values  # which it reads, so they must live as long
     except Exception as error:  # onnxruntime's errors have no base class of their own
         raise BundleError(half.file, f"onnxruntime cannot load it: {error}") from error
     _check(half.file, "input", found=session.get_inputs(), expected=half.inputs)
