@@ -1,29 +1,10 @@
-"""How an answer counts, the same for every load generator."""
+"""A load of one size, and what came of it."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
 
-import numpy as np
-from numpy.typing import NDArray
-
-Kind = Literal["ok", "degraded", "refused", "late", "other", "lost"]
-# ok: 200 with full scores. degraded: 200 with less. refused: 429. late: 504. other: any other status. lost: no answer.
-KINDS: tuple[Kind, ...] = ("ok", "degraded", "refused", "late", "other", "lost")
-
-
-def kind_of(status: int, body: bytes) -> Kind:
-    """The kind of an answer. Only an answer that names its `degraded` level can be degraded."""
-    match status:
-        case 200:
-            return "degraded" if b'"degraded":"' in body and b'"degraded":"none"' not in body else "ok"
-        case 429:
-            return "refused"
-        case 504:
-            return "late"
-        case _:
-            return "other"
+from service.bench.answers import KINDS, Answer, Kind, percentile_ms
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,16 +48,6 @@ class ClosedPoint(Point):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Answer:
-    """One request of an open loop. Times are seconds; `intended_s` counts from the start of the load."""
-
-    index: int
-    intended_s: float
-    latency_s: float  # from the intended time of sending until the last byte
-    kind: Kind
-
-
-@dataclass(frozen=True, kw_only=True)
 class OpenPoint(Point):
     """An open loop: requests come when they come, whether or not earlier ones are answered."""
 
@@ -92,8 +63,3 @@ class OpenPoint(Point):
     def percentile_ms(self, kind: Kind, percent: float) -> float | None:
         """Latency of the answers of a kind; None if there are none."""
         return percentile_ms([a.latency_s for a in self.answers if a.kind == kind], percent)
-
-
-def percentile_ms(seconds: list[float] | NDArray[np.float64], percent: float) -> float | None:
-    """A percentile of times in seconds, as milliseconds; None of nothing."""
-    return float(np.percentile(seconds, percent)) * 1e3 if len(seconds) else None

@@ -5,8 +5,9 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from benchmarks.load_answers import KINDS, ClosedPoint
+from benchmarks.load_answers import ClosedPoint
 from benchmarks.load_workload import FIRST_USER, STRIDE, Workload
+from service.bench.answers import KINDS
 
 SCRIPT = Path(__file__).with_name("load_wrk.lua")
 ABSENT = "wrk is not installed, so there is no closed loop to measure: apt-get install wrk"

@@ -13,13 +13,13 @@ import orjson
 from numpy.typing import NDArray
 
 from benchmarks.load_answers import ClosedPoint, OpenPoint
-from benchmarks.load_poisson import Arrivals, run_poisson
 from benchmarks.load_process import Server, ServerError
 from benchmarks.load_workload import Workload
 from benchmarks.load_wrk import LoadError, Wrk
 from benchmarks.raw_client import RawClient
 from benchmarks.serve_material import SAMPLE, TOLERANCE, difference, reference
 from benchmarks.serve_peers import OURS, Material, PeerError, started
+from service.bench.poisson import Arrivals, run_poisson
 
 LOADS = (0.5, 0.8, 1.2)  # open loop, of the capacity just measured
 WARM_S = 2.0

@@ -3,9 +3,10 @@
 from collections.abc import Mapping, Sequence
 from statistics import median
 
-from benchmarks.load_answers import ClosedPoint, Kind, OpenPoint
+from benchmarks.load_answers import ClosedPoint, OpenPoint
 from benchmarks.serve_loops import Results
 from benchmarks.serve_peers import OURS, PEERS
+from service.bench.answers import Kind
 
 TARGETS: dict[str, list[str | float]] = {
     "din_500_throughput_over_best_peer": [">=", 3.5],

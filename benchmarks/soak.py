@@ -15,14 +15,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.load_answers import KINDS, Answer, percentile_ms
-from benchmarks.load_poisson import Arrivals, run_poisson
 from benchmarks.load_process import Server
 from benchmarks.load_workload import Workload
 from benchmarks.load_wrk import Wrk
 from benchmarks.serve_loops import tell
 from benchmarks.serve_material import SAMPLE, prepared
 from benchmarks.serve_peers import our_service
+from service.bench.answers import KINDS, Answer, percentile_ms
+from service.bench.poisson import Arrivals, run_poisson
 
 SHARE = 0.7
 WINDOW_S = 5.0

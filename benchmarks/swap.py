@@ -18,8 +18,6 @@ from pathlib import Path
 import numpy as np
 import orjson
 
-from benchmarks.load_answers import KINDS, Answer, percentile_ms
-from benchmarks.load_poisson import Arrivals, run_poisson
 from benchmarks.load_process import Server
 from benchmarks.load_workload import Workload, fill_redis
 from benchmarks.load_wrk import Wrk
@@ -28,6 +26,8 @@ from benchmarks.serve_peers import our_service
 from benchmarks.soak import capacity
 from benchmarks.swap_versions import TOLERANCE, VERSIONS, Scores, broken_name, expected_scores, write_versions
 from model.bundle.pointers import STABLE, write_pointer
+from service.bench.answers import KINDS, Answer, percentile_ms
+from service.bench.poisson import Arrivals, run_poisson
 from service.embedded import EmbeddedRedis
 
 SHARE = 0.8

@@ -2,11 +2,12 @@
 
 import numpy as np
 
-from benchmarks.load_answers import KINDS, Answer, ClosedPoint, OpenPoint
+from benchmarks.load_answers import ClosedPoint, OpenPoint
 from benchmarks.serve_loops import Results
 from benchmarks.serve_peers import OURS, PEERS
 from benchmarks.serve_report import best_peer, markdown, metrics
 from benchmarks.soak import fit
+from service.bench.answers import KINDS, Answer
 
 
 def closed(rate: float, *, p50_ms: float = 10.0, connections: int = 1) -> ClosedPoint:

@@ -14,13 +14,14 @@ import numpy as np
 import pytest
 
 from benchmarks.baseline.ranker import RECORD
-from benchmarks.load_answers import Answer, OpenPoint, kind_of
-from benchmarks.load_poisson import Arrivals, run_poisson
+from benchmarks.load_answers import OpenPoint
 from benchmarks.load_process import Server, ServerError, clean_environ, free_port
 from benchmarks.load_workload import FIRST_USER, USERS, Workload
 from benchmarks.load_wrk import LoadError, Wrk
 from benchmarks.serve_peers import our_service
 from model.bundle.records import BEHAVIOR
+from service.bench.answers import Answer, kind_of
+from service.bench.poisson import Arrivals, run_poisson
 
 WORKLOAD = Workload(candidates=3)
 

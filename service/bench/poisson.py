@@ -7,13 +7,15 @@ it. Connections come from a pool that grows: a request that finds no free one op
 import asyncio
 import contextlib
 import selectors
+import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 import numpy as np
+from httptools import HttpParserError, HttpResponseParser
 
-from benchmarks.load_answers import Answer, kind_of
+from service.bench.answers import Answer, kind_of
 
 GRACE_S = 10.0  # for answers after the last request; what is still open then is lost
 MOST_CONNECTIONS = 900  # select(2) takes file numbers below 1024
@@ -54,7 +56,8 @@ class _Load:
 
     def __init__(self, url: str, request: Callable[[int], bytes], observe: Observer | None) -> None:
         parts = urlsplit(url)
-        self._host, self._port = parts.hostname or "127.0.0.1", parts.port or 80
+        self._tls = ssl.create_default_context() if parts.scheme == "https" else None
+        self._host, self._port = parts.hostname or "127.0.0.1", parts.port or (443 if self._tls else 80)
         self._request = request
         self._observe = observe
         self._idle: list[_Connection] = []
@@ -72,7 +75,8 @@ class _Load:
         for i, at in enumerate(times):
             request = self._request(arrivals.first + i)
             await asyncio.sleep(max(start + at - loop.time(), 0))
-            self._send(_Sent(number=arrivals.first + i, intended_s=at, started=start, request=request))
+            behind = loop.time() - start - at
+            self._send(_Sent(number=arrivals.first + i, intended_s=at, behind_s=behind, started=start, request=request))
         if times:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._complete.wait(), GRACE_S)
@@ -82,12 +86,16 @@ class _Load:
         """A connection has the whole answer, or none (status 0)."""
         seen = asyncio.get_running_loop().time() - sent.started
         if status:
-            self._idle.append(connection)
+            if connection.reusable:
+                self._idle.append(connection)
             if self._observe is not None:
                 self._observe(sent.number, status, body)
-        kind = kind_of(status, body) if status else "lost"
         self._answers[sent.number] = Answer(
-            index=sent.number, intended_s=sent.intended_s, latency_s=seen - sent.intended_s, kind=kind
+            index=sent.number,
+            intended_s=sent.intended_s,
+            latency_s=seen - sent.intended_s,
+            kind=kind_of(status, body) if status else "lost",
+            behind_s=sent.behind_s,
         )
         self._missing -= 1
         if not self._missing:
@@ -113,8 +121,9 @@ class _Load:
             self.answered(connection, sent, 0, b"")
             return
         self._all.add(connection)
+        loop = asyncio.get_running_loop()
         try:
-            await asyncio.get_running_loop().create_connection(lambda: connection, self._host, self._port)
+            await loop.create_connection(lambda: connection, self._host, self._port, ssl=self._tls)
         except OSError:
             self._all.discard(connection)
             self.answered(connection, sent, 0, b"")
@@ -138,19 +147,21 @@ class _Sent:
 
     number: int
     intended_s: float
+    behind_s: float
     started: float
     request: bytes
 
 
 class _Connection(asyncio.Protocol):
-    """One keep-alive connection with at most one request on it. Answers must have a Content-Length."""
+    """One keep-alive connection with at most one request on it."""
 
     def __init__(self, load: _Load) -> None:
+        self.reusable = True
         self._load = load
         self._transport: asyncio.Transport | None = None
         self._sent: _Sent | None = None
-        self._received = bytearray()
-        self._expected = 0  # bytes of head and body; 0 until the head is there
+        self._parser = HttpResponseParser(self)
+        self._body = bytearray()
 
     def send(self, sent: _Sent) -> None:
         self._sent = sent
@@ -168,17 +179,23 @@ class _Connection(asyncio.Protocol):
         self._transport = transport
 
     def data_received(self, data: bytes) -> None:
-        self._received += data
-        if not self._expected:
-            end = self._received.find(b"\r\n\r\n")
-            if end < 0:
-                return
-            self._expected = end + 4 + _content_length(bytes(self._received[:end]))
-        if len(self._received) >= self._expected:
-            whole = bytes(self._received)
-            self._received.clear()
-            self._expected = 0
-            self._answer(int(whole[9:12]), whole[whole.index(b"\r\n\r\n") + 4 :])
+        try:
+            self._parser.feed_data(data)
+        except HttpParserError:
+            self.close()  # what was asked is lost
+
+    def on_body(self, body: bytes) -> None:
+        """httptools: a part of the body."""
+        self._body += body
+
+    def on_message_complete(self) -> None:
+        """httptools: the answer is whole."""
+        self.reusable = self._parser.should_keep_alive()
+        body = bytes(self._body)
+        self._body.clear()
+        self._answer(self._parser.get_status_code(), body)
+        if not self.reusable and self._transport is not None:
+            self._transport.close()
 
     def connection_lost(self, error: Exception | None) -> None:
         self._load.dropped(self)
@@ -189,11 +206,3 @@ class _Connection(asyncio.Protocol):
         sent, self._sent = self._sent, None
         if sent is not None:
             self._load.answered(self, sent, status, body)
-
-
-def _content_length(head: bytes) -> int:
-    for line in head.split(b"\r\n")[1:]:
-        name, _, value = line.partition(b":")
-        if name.lower() == b"content-length":
-            return int(value)
-    raise ValueError("an answer without Content-Length, which this generator cannot read")
