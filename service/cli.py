@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.progress import Progress, TimeElapsedColumn
 
 from model.bundle.errors import ConfigError
+from service.bench.command import bench
 from service.config import Settings, SettingsError, read_settings
 from service.logs import DescriptorSink, json_log
 from service.port import hold_port
@@ -119,6 +120,9 @@ def demo(
     from service.demo import demo as run_demo  # noqa: PLC0415  # it needs training code, which a serving install has not
 
     run_demo(once=once)
+
+
+cli.command()(bench)
 
 
 def main() -> None:
