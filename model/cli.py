@@ -26,11 +26,12 @@ from model.replay import replay
 from model.report.figures import Scores
 from model.report.page import REPORT_HTML, REPORT_JSON, render
 from model.run_folder import load_run, read_report, save_figures, save_run
+from model.signing import read_signing_key, sign
 from model.tables import comparison_tables, figures_table, log_table, skew_table
 from model.terminal import clear_errors, console, errors
 
 app = typer.Typer(
-    help="From a log to a bundle: prepare, train, evaluate, report, compare, export, replay, explain, inspect.",
+    help="From a log to a bundle: prepare, train, evaluate, report, compare, export, sign, replay, explain, inspect.",
     no_args_is_help=True,
 )
 
@@ -130,17 +131,20 @@ def compare_runs(
 
 
 @app.command()
-def export(
+def export(  # noqa: PLR0913  # one parameter per flag
     run: RunPath,
+    *,
     out: Annotated[Path, typer.Option(help="Folder of the bundle's versions, such as bundles/din.")],
     stable: Annotated[bool, typer.Option(help="Point `stable` at the new version.")] = True,
     bundle_version: Annotated[str | None, typer.Option("--version", help="Default: the time in UTC.")] = None,
     export_format: Annotated[Format, typer.Option("--format", help="What executes the net when it serves.")] = "onnx",
+    sign_key: Annotated[Path | None, typer.Option(help="Ed25519 private key in PEM that signs the bundle.")] = None,
 ) -> None:
     """Export a run as a bundle, if and only if the exported graphs give the eager net's scores."""
     now = datetime.now(UTC)
     stamp = bundle_version or now.strftime("%Y%m%d-%H%M%S")
     with clear_errors():
+        key = read_signing_key(sign_key) if sign_key else None
         trained, code = load_run(run), _code_version()
         path = publish(
             trained,
@@ -149,6 +153,7 @@ def export(
             code_version=code,
             export_format=export_format,
             created=int(now.timestamp()),
+            sign=key,
         )
         if stable:
             write_pointer(out, STABLE, stamp)
@@ -177,6 +182,7 @@ def replay_log(
 
 
 app.command()(explain)
+app.command()(sign)
 
 
 @app.command()

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from model.bundle.folder import GOLDEN, PRIOR, encoder_files, to_npy, to_npz, write_bundle
 from model.bundle.manifest import FORMAT_VERSION, Manifest, NativeHalf
+from model.bundle.signature import Sign
 from model.export import export_halves
 from model.native_weights import native_half
 from model.report.page import report_files
@@ -29,8 +30,9 @@ def publish(  # noqa: PLR0913  # what is exported, where to, and what a manifest
     code_version: str,
     export_format: Format = "onnx",
     created: int | None = None,
+    sign: Sign | None = None,
 ) -> Path:
-    """Export `run` and write `root/<version>/`; `created` is now, in seconds since the epoch.
+    """Export `run` and write `root/<version>/`, signed if asked; `created` is now, in seconds since the epoch.
 
     Raises ExportError, or BundleError if the version is there already.
     """
@@ -65,7 +67,7 @@ def publish(  # noqa: PLR0913  # what is exported, where to, and what a manifest
         PRIOR: to_npy(run.prior_ctr),
         GOLDEN: to_npz(exported.golden),
     }
-    return write_bundle(root, manifest, files)
+    return write_bundle(root, manifest, files, sign=sign)
 
 
 def _native_files(half: NativeHalf, arrays: Mapping[str, NDArray[np.generic]]) -> dict[str, bytes]:

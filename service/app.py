@@ -44,8 +44,8 @@ def create_app(  # noqa: PLR0913  # whatever a test or a server replaces is a pa
 ) -> FastAPI:
     """The service. `store` replaces the one that the settings name; the app closes either when it ends.
 
-    Raises ValueError if the store's URL cannot be read, SettingsError if the bundle's or the admin key's file or the
-    feature log cannot.
+    Raises ValueError if the store's URL cannot be read, SettingsError if the bundle's, the admin key's or the public
+    keys' file or the feature log cannot.
     """
     key = read_admin_key(settings)
     given = Given(clock=clock, store=store, log=log, runtimes=runtimes, process=process)
@@ -121,4 +121,4 @@ def _mount_admin(app: FastAPI, parts: Parts, *, key: bytes) -> None:
         log=parts.log,
     )
     app.include_router(make_history_router(histories))
-    app.include_router(make_admin_router(Admin(parts.watch, parts.settings, key=key, log=parts.log)))
+    app.include_router(make_admin_router(Admin(parts.watch, parts.settings, key=key, check=parts.check, log=parts.log)))

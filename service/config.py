@@ -41,6 +41,11 @@ class Settings(EventSettings, FeedbackSettings, ObserveSettings, StoreSettings):
     bundle_cache: str = Field(
         "", description="Folder for copies of bundles behind a URL; empty: a folder of this user for temporary files."
     )
+    bundle_public_keys_file: str = Field(
+        "",
+        description="File of Ed25519 public keys in PEM: a bundle that none of them signed is refused; needs the extra "
+        "`signing`; empty: signatures are not looked at.",
+    )
     watch_s: float = Field(
         2, ge=0, le=86_400, description="Seconds between two looks for another bundle; 0: only at start-up."
     )

@@ -1,6 +1,6 @@
 """Bundles behind a URL: pointers and manifests are read there, new versions are copied to a cache folder.
 
-cache/<hash of the URL>/<version>-<hash of the manifest>/    written to a temporary folder, verified, renamed
+cache/<hash of the URL>/<version>-<hash of manifest and signature>/    written to a temporary folder, verified, renamed
 
 A copy is used only if its manifest is the remote one, and every file is checked against that, so the cache need not be
 trusted. Several processes may share it.
@@ -20,6 +20,7 @@ from model.bundle.errors import BundleError
 from model.bundle.folder import read_bundle
 from model.bundle.manifest import MANIFEST, manifest_from_bytes
 from model.bundle.pointers import CANARY, STABLE, checked_version
+from model.bundle.signature import SIGNATURE, ManifestCheck
 from service.source import ROLES, Role, Wanted, fingerprint
 
 KEEP = 3  # versions in the cache: what serves, what may be rolled back to, and the next
@@ -36,8 +37,12 @@ class RemoteSource:
 
     root = None  # pointers at a URL are moved by whoever writes there
 
-    def __init__(self, url: str, *, cache: Path) -> None:
-        """Raises ImportError or ValueError if there is no library for this kind of URL."""
+    def __init__(self, url: str, *, cache: Path, check: ManifestCheck | None = None) -> None:
+        """Nothing but its manifest and signature is read of a bundle that `check` refuses.
+
+        Raises ImportError or ValueError if there is no library for this kind of URL.
+        """
+        self._check = check
         self._fs: Any  # fsspec has no types
         self._fs, self._base = fsspec.core.url_to_fs(url)
         self._base = self._base.rstrip("/")
@@ -59,10 +64,14 @@ class RemoteSource:
         raw = self._read(wanted.location, MANIFEST)
         if raw is None:
             raise BundleError(f"{wanted.location}/{MANIFEST}", "not found")
-        folder = self._cache / f"{wanted.version}-{hashlib.sha256(raw).hexdigest()[:16]}"
+        signature = self._read(wanted.location, SIGNATURE)
+        if self._check is not None:
+            self._check(raw, signature)
+        stated = {MANIFEST: raw} if signature is None else {MANIFEST: raw, SIGNATURE: signature}
+        folder = self._cache / f"{wanted.version}-{hashlib.sha256(b''.join(stated.values())).hexdigest()[:16]}"
         self._make_cache()
         if not self._is_good(folder, raw):
-            self._copy(wanted.location, folder, raw)
+            self._copy(wanted.location, folder, stated)
         os.utime(folder)  # used last
         self._prune(folder)
         return folder
@@ -96,7 +105,7 @@ class RemoteSource:
     def _is_good(self, folder: Path, manifest: bytes) -> bool:
         """Whether there is a verified copy; one that is not is removed."""
         try:
-            read_bundle(folder)
+            read_bundle(folder, check=self._check)
             if (folder / MANIFEST).read_bytes() == manifest:
                 return True
         except (OSError, BundleError):
@@ -104,15 +113,18 @@ class RemoteSource:
         shutil.rmtree(folder, ignore_errors=True)
         return False
 
-    def _copy(self, location: str, folder: Path, manifest: bytes) -> None:
+    def _copy(self, location: str, folder: Path, stated: Mapping[str, bytes]) -> None:
+        """Write `stated`, the manifest and its signature, and the files that it names."""
+        manifest = stated[MANIFEST]
         copying = Path(tempfile.mkdtemp(dir=self._cache, prefix=_UNFINISHED))
         try:
             for name in manifest_from_bytes(manifest).files:
                 if not (copying / name).resolve().is_relative_to(copying.resolve()):
                     raise BundleError(MANIFEST, f"names a file outside the bundle: {name[:80]!r}")
                 self._get(location, name, copying / name)
-            (copying / MANIFEST).write_bytes(manifest)
-            read_bundle(copying)
+            for name, raw in stated.items():
+                (copying / name).write_bytes(raw)
+            read_bundle(copying, check=self._check)
             copying.rename(folder)
         except OSError as error:
             if not self._is_good(folder, manifest):  # else another process was faster

@@ -12,6 +12,7 @@ from model.bundle.errors import BundleError
 from model.bundle.folder import GOLDEN, Bundle, read_bundle
 from model.bundle.manifest import MANIFEST, Half, Manifest
 from model.bundle.records import make_behaviors
+from model.bundle.signature import ManifestCheck
 from service.runtimes.base import Runtime, RuntimeFailure
 from service.runtimes.choice import choose_explainer, choose_runtime, choose_torchscript
 from service.runtimes.explain import Explainer
@@ -35,15 +36,23 @@ class Loaded:
     report: bytes | None = None  # `report.json`, of the training
 
 
-def load(path: Path, *, max_candidates: int, runtimes: Runtimes = RUNTIMES, explain: bool = True) -> Loaded:
+def load(
+    path: Path,
+    *,
+    max_candidates: int,
+    runtimes: Runtimes = RUNTIMES,
+    explain: bool = True,
+    check: ManifestCheck | None = None,
+) -> Loaded:
     """Read, verify, replay the golden rows and warm up for requests of up to `max_candidates`.
 
-    With `explain` the graph that tells the attention is loaded too, where there is one.
+    With `explain` the graph that tells the attention is loaded too, where there is one. `check` sees the manifest and
+    its signature before anything is parsed.
 
-    Raises BundleError naming the file at fault: a checksum, a format version, a graph whose tensors are not the
-    manifest's, or golden scores that come out differently here.
+    Raises BundleError naming the file at fault: a signature, a checksum, a format version, a graph whose tensors are
+    not the manifest's, or golden scores that come out differently here.
     """
-    bundle = read_bundle(path)
+    bundle = read_bundle(path, check=check)
     manifest = bundle.manifest
     if manifest.export_format not in runtimes:
         allowed = ", ".join(runtimes)

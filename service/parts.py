@@ -38,6 +38,7 @@ from service.stores.marks import RedisMarks
 from service.stores.redis import RedisStore
 from service.stores.servers import Servers
 from service.tracing import open_tracing
+from service.trust import open_check
 from service.vitals import Vitals
 from service.watch import Watch
 
@@ -59,8 +60,8 @@ class Parts:
     def __init__(self, settings: Settings, given: Given, *, routes: tuple[str, ...]) -> None:
         """`routes` are the paths that requests are counted by.
 
-        Raises ValueError if the store's URL cannot be read, SettingsError if the feature log cannot be written or
-        the library for traces is missing.
+        Raises ValueError if the store's URL cannot be read, SettingsError if the feature log cannot be written,
+        the public keys cannot be read, or the library for either traces or signatures is missing.
         """
         self.settings, self.clock = settings, given.clock
         self.log = given.log or json_log(settings.log_level)
@@ -75,14 +76,16 @@ class Parts:
         items = _make_items(settings, self.servers, metrics=self.metrics, clock=self.clock)
         self.serving = Serving(settings, store=self.store, engine=self.engine, clock=self.clock, items=items)
         runtimes = given.runtimes or make_runtimes(settings)
+        self.check = open_check(settings)
         self.watch = Watch(
-            open_source(settings.bundle, cache=settings.bundle_cache),
+            open_source(settings.bundle, cache=settings.bundle_cache, check=self.check),
             self.serving,
             load=partial(
                 load,
                 max_candidates=settings.max_candidates,
                 runtimes=runtimes,
                 explain=settings.explain_candidates > 0,
+                check=self.check,
             ),
             metrics=self.metrics.bundles,
             log=self.log,

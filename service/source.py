@@ -15,6 +15,7 @@ from typing import Literal, Protocol
 from model.bundle.errors import BundleError
 from model.bundle.manifest import MANIFEST
 from model.bundle.pointers import CANARY, STABLE, list_versions, read_pointer
+from model.bundle.signature import ManifestCheck
 from service.config import SettingsError
 
 Role = Literal["stable", "canary"]
@@ -84,9 +85,9 @@ class LocalSource:
         return list_versions(self.root) if self.root else []
 
 
-def open_source(bundle: str, *, cache: str) -> BundleSource:
+def open_source(bundle: str, *, cache: str, check: ManifestCheck | None = None) -> BundleSource:
     """The source that CTR_BUNDLE names: a path, or a URL whose bundles are copied to `cache`, by default a folder for
-    temporary files.
+    temporary files, if `check` passes their manifests.
 
     Raises SettingsError if a URL cannot be used because its library is not installed.
     """
@@ -95,7 +96,7 @@ def open_source(bundle: str, *, cache: str) -> BundleSource:
     try:
         from service.fetch import RemoteSource  # noqa: PLC0415  # fsspec is an optional dependency
 
-        return RemoteSource(bundle, cache=Path(cache) if cache else _default_cache())
+        return RemoteSource(bundle, cache=Path(cache) if cache else _default_cache(), check=check)
     except (ImportError, ValueError) as error:
         scheme = bundle.partition("://")[0]
         hint = f"a {scheme}:// URL needs fsspec and its library for {scheme}: install ctr-scorer[object-store]"

@@ -27,6 +27,7 @@ from model.bundle.manifest import MANIFEST, Manifest, manifest_from_bytes
 from model.bundle.pointers import STABLE, read_pointer
 from model.bundle.raw import Lists
 from model.bundle.schema import SIDES, Feature, Schema
+from model.bundle.signature import SIGNATURE, ManifestCheck, Sign, read_signature
 from model.bundle.vocabulary import Hashed, IdIndex, Vocabulary
 
 Content = bytes | memoryview  # of a file; a large one is a read-only view
@@ -53,16 +54,21 @@ class Bundle:
     files: Mapping[str, Content]
 
 
-def write_bundle(root: Path, manifest: Manifest, files: Mapping[str, Content]) -> Path:
-    """Write `root/<version>/` in one step and return it. Raises BundleError if that version is already there."""
+def write_bundle(root: Path, manifest: Manifest, files: Mapping[str, Content], *, sign: Sign | None = None) -> Path:
+    """Write `root/<version>/`, signed if asked, in one step and return it.
+
+    Raises BundleError if that version is already there.
+    """
     target = root / manifest.version
     if target.exists():
         raise BundleError(str(target), "already there; a bundle is never changed")
     complete = replace(manifest, files={path: hashlib.sha256(files[path]).hexdigest() for path in sorted(files)})
+    stated = complete.to_bytes()
+    signature = {SIGNATURE: sign(stated)} if sign else {}
     root.mkdir(parents=True, exist_ok=True)
     building = Path(tempfile.mkdtemp(dir=root, prefix=".writing-"))
     try:
-        for path, raw in {**files, MANIFEST: complete.to_bytes()}.items():
+        for path, raw in {**files, MANIFEST: stated, **signature}.items():
             (building / path).parent.mkdir(parents=True, exist_ok=True)
             (building / path).write_bytes(raw)
         building.chmod(0o755)  # mkdtemp makes it private; the service may run as another user
@@ -73,10 +79,16 @@ def write_bundle(root: Path, manifest: Manifest, files: Mapping[str, Content]) -
     return target
 
 
-def read_bundle(path: Path) -> Bundle:
-    """Read and verify the bundle that `path` is or points to. Raises BundleError naming the file at fault."""
+def read_bundle(path: Path, *, check: ManifestCheck | None = None) -> Bundle:
+    """Read and verify the bundle that `path` is or points to. Raises BundleError naming the file at fault.
+
+    `check` sees the manifest and its signature before anything of the bundle is parsed.
+    """
     folder = resolve(path)
-    manifest = manifest_from_bytes(bytes(_read(folder, MANIFEST)[0]))
+    stated = bytes(_read(folder, MANIFEST)[0])
+    if check is not None:
+        check(stated, read_signature(folder))
+    manifest = manifest_from_bytes(stated)
     files = {name: _verified(folder, name, str(sha256)) for name, sha256 in manifest.files.items()}
     for name in (*manifest.graph_files(), GOLDEN, PRIOR, CATALOGUE, SCALINGS):
         if name not in files:

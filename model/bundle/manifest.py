@@ -108,7 +108,7 @@ def manifest_from_bytes(raw: bytes) -> Manifest:
     """Read a manifest. Raises BundleError for another format version, or if a single byte has changed."""
     try:
         table = json.loads(raw)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:  # the latter from a thousand brackets
         raise BundleError(MANIFEST, f"not JSON: {error}") from error
     if not isinstance(table, dict):
         raise BundleError(MANIFEST, "not a JSON object")

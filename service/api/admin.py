@@ -18,6 +18,7 @@ from model.bundle.errors import BundleError
 from model.bundle.folder import read_bundle
 from model.bundle.manifest import MANIFEST
 from model.bundle.pointers import CANARY, PREVIOUS, STABLE, read_pointer, remove_pointer, roll_back, write_pointer
+from model.bundle.signature import ManifestCheck
 from service.api.answers import json_answer
 from service.api.body import read_body
 from service.api.exchange import exchange_of
@@ -42,10 +43,20 @@ T = TypeVar("T")
 class Admin:
     """The endpoints, over the watch and the pointers that it follows."""
 
-    def __init__(self, watch: Watch, settings: Settings, *, key: bytes, log: FilteringBoundLogger) -> None:
+    def __init__(  # what it moves, and what it asks before
+        self,
+        watch: Watch,
+        settings: Settings,
+        *,
+        key: bytes,
+        log: FilteringBoundLogger,
+        check: ManifestCheck | None = None,
+    ) -> None:
+        """`check` sees the manifest of a version before a pointer is moved to it."""
         self._watch = watch
         self._settings = settings
         self._key = key
+        self._check = check
         self._log = log
         self._one_at_a_time = asyncio.Lock()
 
@@ -71,7 +82,7 @@ class Admin:
         raw = await read_body(request.scope, request.receive, limit=_MAX_BODY_BYTES, timeout_s=_BODY_TIMEOUT_S)
         asked = read_model(Promotion, raw)
         root = self._root()
-        await self._do(partial(_promote, root, asked.pointer, asked.version))
+        await self._do(partial(_promote, root, asked, check=self._check))
         return self._moved(request, asked.pointer, asked.version)
 
     async def rollback(self, request: Request) -> Response:
@@ -80,7 +91,7 @@ class Admin:
         A canary that points to the version taken back ends with it.
         """
         check_key(request.scope, self._key)
-        return self._moved(request, STABLE, await self._do(partial(_roll_back, self._root())))
+        return self._moved(request, STABLE, await self._do(partial(_roll_back, self._root(), check=self._check)))
 
     async def end_canary(self, request: Request) -> Response:
         """Take the pointer `canary` away: all users get the stable bundle."""
@@ -148,14 +159,14 @@ def _named(root: Path, pointer: str) -> str | None:
         return None
 
 
-def _promote(root: Path, pointer: str, version: str) -> None:
-    _verify(root, version)
-    write_pointer(root, pointer, version)
+def _promote(root: Path, asked: Promotion, *, check: ManifestCheck | None) -> None:
+    _verify(root, asked.version, check=check)
+    write_pointer(root, asked.pointer, asked.version)
 
 
-def _roll_back(root: Path) -> str:
+def _roll_back(root: Path, *, check: ManifestCheck | None) -> str:
     if (version := read_pointer(root, PREVIOUS)) is not None:
-        _verify(root, version)
+        _verify(root, version, check=check)
     left = _named(root, STABLE)
     version = roll_back(root)
     if left is not None and _named(root, CANARY) == left:  # else some users would go on with what was taken back
@@ -163,8 +174,8 @@ def _roll_back(root: Path) -> str:
     return version
 
 
-def _verify(root: Path, version: str) -> None:
-    found = read_bundle(root / version).manifest.version
+def _verify(root: Path, version: str, *, check: ManifestCheck | None) -> None:
+    found = read_bundle(root / version, check=check).manifest.version
     if found != version:
         raise BundleError(MANIFEST, f"is of version {found!r} in a folder {version!r}")
 

@@ -77,6 +77,13 @@ def test_a_missing_file_is_refused(copy, name):
     assert name in refusal(copy)
 
 
+def test_a_manifest_of_brackets_is_refused(copy):
+    """JSON that is nested deeper than Python reads is no manifest."""
+    (copy / "manifest.json").write_bytes(b"[" * 100_000)
+
+    assert refusal(copy).startswith("manifest.json: not JSON")
+
+
 def test_another_format_version_is_refused(rewritten):
     """A bundle of another release says which version it has and which is read here."""
     path = rewritten(format_version=0)
