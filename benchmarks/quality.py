@@ -1,7 +1,7 @@
 """Accuracy of our DIN and DIEN beside the peers', on the same splits, embedding width and history length.
 
     python -m benchmarks.quality --data FOLDER [--tasks T,..] [--nets din,dien] [--seeds N] [--peers-only]
-                                 [--skip-peers] [--cache FOLDER] [--result FILE]
+                                 [--skip-peers] [--cached] [--cache FOLDER] [--result FILE]
 
 FOLDER holds the tasks. Ours are trained with `examples/rating.toml` or `examples/next_item.toml`, seeds 0 to N - 1,
 peers with seed 0 and the settings of `benchmarks.peers`; on `*_next` one of them also with our fresh negatives.
@@ -24,7 +24,7 @@ from statistics import mean
 import torch
 
 from benchmarks.quality_recorded import RECORDED
-from benchmarks.quality_runs import OURS, TASKS, Figures, Job, figures, history_of
+from benchmarks.quality_runs import OURS, TASKS, Figures, Job, cache_file, figures, history_of
 from benchmarks.train_peers import PEERS, PeerError
 
 NETS = ("din", "dien")
@@ -90,6 +90,8 @@ def targets(tasks: list[str]) -> dict[str, tuple[str, float]]:
 def _runs(task: str, options: argparse.Namespace) -> dict[tuple[str, str], list[Figures]]:
     found: dict[tuple[str, str], list[Figures]] = {}
     for job in _jobs(task, options):
+        if options.cached and not cache_file(job, options.cache).exists():
+            continue
         print(job.name, file=sys.stderr, flush=True)
         try:
             found.setdefault((job.system, job.net), []).append(figures(job, options.cache))
@@ -141,6 +143,7 @@ def _options() -> argparse.Namespace:
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--peers-only", action="store_true")
     which.add_argument("--skip-peers", action="store_true", help="only recorded figures stand against ours")
+    parser.add_argument("--cached", action="store_true", help="train nothing: the table of what is in the cache")
     parser.add_argument("--cache", type=Path, default=Path.home() / ".cache" / "ctr-scorer" / "quality")
     parser.add_argument("--result", type=Path, help="write the page there, as benchmarks/results/quality_...md")
     return parser.parse_args()
