@@ -1,0 +1,97 @@
+"""The rules that hold for every pod, on the files and on each overlay as kubectl renders it."""
+
+from typing import Any
+
+import pytest
+
+from tests.deploy.manifests import OVERLAYS, Pods, pods, rendered, shipped
+
+SOURCES = ("files", *OVERLAYS)
+CUSTOM = {"ServiceMonitor", "PrometheusRule"}  # kinds of the Prometheus operator, of which the validator has no schema
+VERSIONS = ("1.35", "1.36", "1.37")
+
+
+def documents(source: str) -> list[dict[str, Any]]:
+    return shipped() if source == "files" else rendered(source)
+
+
+def workloads(source: str) -> list[Pods]:
+    return list(pods(documents(source)))
+
+
+@pytest.mark.parametrize("source", SOURCES)
+def test_every_container_is_restricted(source: str):
+    """As the Pod Security Standard `restricted` has it, and the root file system is read-only."""
+    found = workloads(source)
+    assert len(found) >= 3
+    for each in found:
+        assert each.spec["securityContext"]["runAsNonRoot"] is True
+        assert each.spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+        assert not {"hostNetwork", "hostPID", "hostIPC"} & each.spec.keys()
+        for container in each.containers:
+            assert container["securityContext"] == {
+                "allowPrivilegeEscalation": False,
+                "readOnlyRootFilesystem": True,
+                "capabilities": {"drop": ["ALL"]},
+            }
+
+
+@pytest.mark.parametrize("source", SOURCES)
+def test_every_container_is_bounded(source: str):
+    """CPU, memory and disk are asked for and limited, and what a pod writes to has a size."""
+    for each in workloads(source):
+        for container in each.containers:
+            assert {"cpu", "memory", "ephemeral-storage"} <= container["resources"]["requests"].keys()
+            assert {"cpu", "memory", "ephemeral-storage"} <= container["resources"]["limits"].keys()
+        assert all(volume["emptyDir"]["sizeLimit"] for volume in each.spec["volumes"] if "emptyDir" in volume)
+
+
+@pytest.mark.parametrize("source", SOURCES)
+def test_pods_get_nothing_unasked(source: str):
+    """No token of the API, and no variables for Services: those of `ctr-service` would stop the service."""
+    for each in workloads(source):
+        assert each.spec["automountServiceAccountToken"] is False
+        assert each.spec["enableServiceLinks"] is False
+        assert each.spec["serviceAccountName"] == "ctr-scorer"
+
+
+@pytest.mark.parametrize("source", SOURCES)
+def test_secrets_are_named_and_not_shipped(source: str):
+    """No Secret is among the resources, and no URL or key is a value."""
+    found = documents(source)
+    assert [each for each in found if each["kind"] == "Secret"] == []
+    for each in workloads(source):
+        for container in each.containers:
+            secret = [entry for entry in container.get("env", []) if entry["name"] in ("CTR_STORE", "CTR_ADMIN_KEY")]
+            assert all("secretKeyRef" in entry["valueFrom"] for entry in secret)
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_images_have_a_tag(overlay: str):
+    """Overlays replace every image of the base by one with a tag."""
+    images = {container["image"] for each in workloads(overlay) for container in each.containers}
+    assert [image for image in images if ":" not in image or image.endswith(":latest")] == []
+
+
+@pytest.mark.parametrize("overlay", ["cpu", "gpu"])
+def test_the_admin_key_comes_by_file(overlay: str):
+    """The setting names a file in a mounted Secret, and the bundle volume can be written by `promote`."""
+    (service,) = [each for each in workloads(overlay) if each.name == "ctr-service"]
+    (container,) = service.containers
+    values = {entry["name"]: entry.get("value") for entry in container["env"]}
+    mounts = {mount["mountPath"]: mount for mount in container["volumeMounts"]}
+    folder, _, name = str(values["CTR_ADMIN_KEY_FILE"]).rpartition("/")
+    (volume,) = [each for each in service.spec["volumes"] if each["name"] == mounts[folder]["name"]]
+
+    assert [item["path"] for item in volume["secret"]["items"]] == [name]
+    assert not mounts["/bundles"].get("readOnly")
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_kubernetes_knows_every_field(overlay: str, version: str):
+    """Strictly: a field that is not in the API of that version fails."""
+    validator = pytest.importorskip("kubernetes_validate")
+    for each in rendered(overlay):
+        if each["kind"] not in CUSTOM:
+            validator.validate(each, version, strict=True)
