@@ -76,7 +76,7 @@ def test_a_service_that_holds_is_measured(service, tmp_path):
 
 def test_a_service_that_refuses_is_reported_as_such(bundle, own_redis: EmbeddedRedis):
     """With a store that hangs and room for one request, nothing holds: exit code 1, and the refusals are counted."""
-    tight = {"max_candidates": 5, "queue_rows": 5, "store_timeout_ms": 500, "deadline_ms": 5000}
+    tight = {"max_candidates": 5, "queue_rows": 5, "store_timeout_ms": 500, "deadline_ms": 5000, "store_failures": 0}
     with serving(bundle, own_redis.url, **tight) as (_, url):
         own_redis.pause()
         result = run(url, *flags(candidates=5, slo_ms=5000, start_rate=50, seconds=1))
