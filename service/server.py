@@ -16,6 +16,7 @@ from fastapi import FastAPI
 
 from service.app import create_app
 from service.config import Settings
+from service.connection import KEEP_ALIVE_S, Connection
 from service.drain import Drain
 from service.logs import DescriptorSink, SafeSink, json_log, redirect_stdlib
 from service.port import shared_socket
@@ -24,7 +25,6 @@ from service.shared_metrics import share_values
 from service.stores.base import StoreMisconfigured
 from service.stores.choice import check_store
 
-KEEP_ALIVE_S = 75  # longer than the 60 s of common load balancers, so that they close first and no request is lost
 BACKLOG = 2048  # connections that wait to be accepted; uvicorn's own default
 
 
@@ -77,6 +77,7 @@ def _check_store(settings: Settings) -> None:
 def _config(app: FastAPI, settings: Settings) -> uvicorn.Config:
     return uvicorn.Config(
         app,
+        http=Connection,
         host=settings.host,
         port=settings.port,
         backlog=BACKLOG,

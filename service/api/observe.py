@@ -87,7 +87,7 @@ class Observe:
         return exchange
 
     def _headers(self, exchange: Exchange) -> list[tuple[bytes, bytes]]:
-        headers = [(b"x-request-id", exchange.request_id.encode())]
+        headers = [(b"x-request-id", exchange.request_id.encode()), (b"x-content-type-options", b"nosniff")]
         if exchange.trace is not None:
             headers.append((b"traceresponse", exchange.trace.response.encode()))
         if self._drain.draining:  # so that callers with a connection go elsewhere
