@@ -13,6 +13,7 @@ from model.bundle.folder import GOLDEN, PRIOR, encoder_files, to_npy, to_npz, wr
 from model.bundle.manifest import FORMAT_VERSION, Manifest, NativeHalf
 from model.bundle.signature import Sign
 from model.export import export_halves
+from model.halves import ExportedHalves
 from model.native_weights import native_half
 from model.report.page import report_files
 from model.run_folder import TrainedRun
@@ -36,9 +37,7 @@ def publish(  # noqa: PLR0913  # what is exported, where to, and what a manifest
 
     Raises ExportError, or BundleError if the version is there already.
     """
-    candidates = {name: tensor for name, tensor in run.golden.items() if name.startswith("item_")}
-    request = {name: tensor for name, tensor in run.golden.items() if name not in candidates}
-    exported = _EXPORTS[export_format](run.net, request, candidates, calibration=run.calibration)
+    exported = _exported(run, export_format)
     native = native_half(run.net) if export_format == "onnx" else None  # its user half is the ONNX graph
     manifest = Manifest(
         format_version=FORMAT_VERSION,
@@ -59,15 +58,26 @@ def publish(  # noqa: PLR0913  # what is exported, where to, and what a manifest
         code_version=code_version,
         created=created,
     )
-    files = {
+    weights = _native_files(*native) if native else {}
+    return write_bundle(root, manifest, {**_files(run, exported), **weights}, sign=sign)
+
+
+def _exported(run: TrainedRun, export_format: Format) -> ExportedHalves:
+    """The graphs, through the gate on the run's golden rows. Raises ExportError."""
+    candidates = {name: tensor for name, tensor in run.golden.items() if name.startswith("item_")}
+    request = {name: tensor for name, tensor in run.golden.items() if name not in candidates}
+    return _EXPORTS[export_format](run.net, request, candidates, calibration=run.calibration)
+
+
+def _files(run: TrainedRun, exported: ExportedHalves) -> dict[str, bytes]:
+    """Every file of the bundle but the manifest and the native weights."""
+    return {
         **encoder_files(run.encoder),
         **exported.files,
-        **(_native_files(*native) if native else {}),
         **report_files(run.report),
         PRIOR: to_npy(run.prior_ctr),
         GOLDEN: to_npz(exported.golden),
     }
-    return write_bundle(root, manifest, files, sign=sign)
 
 
 def _native_files(half: NativeHalf, arrays: Mapping[str, NDArray[np.generic]]) -> dict[str, bytes]:

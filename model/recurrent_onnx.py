@@ -15,6 +15,7 @@ from onnxscript import opset20
 import model.recurrent_ops  # noqa: F401  # registers the operators that are translated here
 
 op: Any = opset20  # its stubs know tensors only, not the values that the exporter passes in
+_Value = Any  # such a value, an ir.Value: what these stubs give for one has no type
 
 _FLOAT = ir.TensorType(ir.DataType.FLOAT)
 _Begun = tuple["_Step", ir.Value, ir.Value, ir.Value]
@@ -34,12 +35,12 @@ def translation_table() -> dict[Callable[..., Any], Callable[..., Any]]:
     }
 
 
-def _gru(x_ULE: Any, weight_GE: Any, weight_GH: Any, input_bias_G: Any, hidden_bias_G: Any) -> Any:  # noqa: ANN401  # onnxscript values
+def _gru(x_ULE: _Value, weight_GE: _Value, weight_GH: _Value, input_bias_G: _Value, hidden_bias_G: _Value) -> _Value:
     hidden = int(weight_GH.shape[1])
     one = op.Constant(value_ints=[0])
     first, middle, third, end = (op.Constant(value_ints=[i * hidden]) for i in range(4))
 
-    def reordered(gates: Any) -> Any:  # noqa: ANN401  # onnxscript values
+    def reordered(gates: _Value) -> _Value:
         """Our (r, u, c) as ONNX's (z, r, c), with the axis of directions: z = 1 - u = sigmoid(-x)."""
         r, u, c = op.Slice(gates, first, middle), op.Slice(gates, middle, third), op.Slice(gates, third, end)
         return op.Unsqueeze(op.Concat(op.Neg(u), r, c, axis=0), one)
@@ -52,20 +53,20 @@ def _gru(x_ULE: Any, weight_GE: Any, weight_GH: Any, input_bias_G: Any, hidden_b
     return op.Transpose(op.Squeeze(states, op.Constant(value_ints=[1])), perm=[1, 0, 2])
 
 
-def _augru(inputs_ULG: Any, attention_UCL: Any, weight_GH: Any, bias_G: Any) -> Any:  # noqa: ANN401  # onnxscript values
+def _augru(inputs_ULG: _Value, attention_UCL: _Value, weight_GH: _Value, bias_G: _Value) -> _Value:
     return _augru_step(inputs_ULG, attention_UCL, weight_GH, bias_G).last_state(attention_UCL)
 
 
-def _augru_updates(inputs_ULG: Any, attention_UCL: Any, weight_GH: Any, bias_G: Any) -> Any:  # noqa: ANN401  # onnxscript values
+def _augru_updates(inputs_ULG: _Value, attention_UCL: _Value, weight_GH: _Value, bias_G: _Value) -> _Value:
     return _augru_step(inputs_ULG, attention_UCL, weight_GH, bias_G).updates(attention_UCL)
 
 
-def _augru_step(inputs_ULG: Any, attention_UCL: Any, weight_GH: Any, bias_G: Any) -> "_Step":  # noqa: ANN401  # onnxscript values
+def _augru_step(inputs_ULG: _Value, attention_UCL: _Value, weight_GH: _Value, bias_G: _Value) -> "_Step":
     step, a, u, c = _augru_gates(inputs_ULG, attention_UCL, weight_GH, bias_G)
     return step.move(step.add("Mul", a, u), c)
 
 
-def _augru_gates(inputs_ULG: Any, attention_UCL: Any, weight_GH: Any, bias_G: Any) -> "_Begun":  # noqa: ANN401  # onnxscript values
+def _augru_gates(inputs_ULG: _Value, attention_UCL: _Value, weight_GH: _Value, bias_G: _Value) -> "_Begun":
     """The beginning of a step: attention a, update gate u and candidate state c."""
     gates = _Gates(weight_GH)
     bias_ru, bias_c = gates.parts(bias_G, axis=0)
@@ -75,29 +76,39 @@ def _augru_gates(inputs_ULG: Any, attention_UCL: Any, weight_GH: Any, bias_G: An
     return step, step.per_candidate(attention_UCL), *step.gates_of(x_ru, x_c)
 
 
-def _augru_public(inputs_ULG: Any, attention_UCL: Any, mask_UL: Any, weight_GH: Any, bias_G: Any) -> Any:  # noqa: ANN401  # onnxscript values
+def _augru_public(
+    inputs_ULG: _Value, attention_UCL: _Value, mask_UL: _Value, weight_GH: _Value, bias_G: _Value
+) -> _Value:
     return _augru_public_step(inputs_ULG, attention_UCL, mask_UL, weight_GH, bias_G).last_state(attention_UCL)
 
 
-def _augru_public_updates(inputs_ULG: Any, attention_UCL: Any, mask_UL: Any, weight_GH: Any, bias_G: Any) -> Any:  # noqa: ANN401  # onnxscript values
+def _augru_public_updates(
+    inputs_ULG: _Value, attention_UCL: _Value, mask_UL: _Value, weight_GH: _Value, bias_G: _Value
+) -> _Value:
     return _augru_public_step(inputs_ULG, attention_UCL, mask_UL, weight_GH, bias_G).updates(attention_UCL)
 
 
-def _augru_public_step(inputs_ULG: Any, attention_UCL: Any, mask_UL: Any, weight_GH: Any, bias_G: Any) -> "_Step":  # noqa: ANN401  # onnxscript values
+def _augru_public_step(
+    inputs_ULG: _Value, attention_UCL: _Value, mask_UL: _Value, weight_GH: _Value, bias_G: _Value
+) -> "_Step":
     step, a, u, c = _augru_gates(inputs_ULG, attention_UCL, weight_GH, bias_G)
     rest = step.per_candidate(op.Sub(op.Unsqueeze(mask_UL, _at(1)), attention_UCL))
     return step.move(step.add("Add", a, step.add("Mul", rest, u)), c)
 
 
-def _aigru(inputs_ULG: Any, attention_UCL: Any, mask_UL: Any, weight_GH: Any, bias_2G: Any) -> Any:  # noqa: ANN401  # onnxscript values
+def _aigru(inputs_ULG: _Value, attention_UCL: _Value, mask_UL: _Value, weight_GH: _Value, bias_2G: _Value) -> _Value:
     return _aigru_step(inputs_ULG, attention_UCL, mask_UL, weight_GH, bias_2G).last_state(attention_UCL)
 
 
-def _aigru_updates(inputs_ULG: Any, attention_UCL: Any, mask_UL: Any, weight_GH: Any, bias_2G: Any) -> Any:  # noqa: ANN401  # onnxscript values
+def _aigru_updates(
+    inputs_ULG: _Value, attention_UCL: _Value, mask_UL: _Value, weight_GH: _Value, bias_2G: _Value
+) -> _Value:
     return _aigru_step(inputs_ULG, attention_UCL, mask_UL, weight_GH, bias_2G).updates(attention_UCL)
 
 
-def _aigru_step(inputs_ULG: Any, attention_UCL: Any, mask_UL: Any, weight_GH: Any, bias_2G: Any) -> "_Step":  # noqa: ANN401  # onnxscript values
+def _aigru_step(
+    inputs_ULG: _Value, attention_UCL: _Value, mask_UL: _Value, weight_GH: _Value, bias_2G: _Value
+) -> "_Step":
     gates = _Gates(weight_GH)
     input_ru, input_c = gates.parts(op.Gather(bias_2G, op.Constant(value_int=0)), axis=0)
     hidden_ru, hidden_c = gates.parts(op.Gather(bias_2G, op.Constant(value_int=1)), axis=0)
@@ -112,17 +123,17 @@ def _aigru_step(inputs_ULG: Any, attention_UCL: Any, mask_UL: Any, weight_GH: An
     return step.move(step.add("Mul", m, u), c)
 
 
-def _at(axis: int) -> Any:  # noqa: ANN401  # onnxscript value
+def _at(axis: int) -> _Value:
     return op.Constant(value_ints=[axis])
 
 
 class _Gates:
     """The recurrent weights, and where r and u end and c begins."""
 
-    def __init__(self, weight_GH: Any) -> None:  # noqa: ANN401  # onnxscript value
+    def __init__(self, weight_GH: _Value) -> None:
         self.weight_GH, self.hidden = weight_GH, int(weight_GH.shape[1])
 
-    def parts(self, rows: Any, *, axis: int) -> tuple[Any, Any]:  # noqa: ANN401  # onnxscript values
+    def parts(self, rows: _Value, *, axis: int) -> tuple[Any, Any]:
         """(r, u) and c along `axis`."""
         start, middle, end = (_at(i * self.hidden) for i in (0, 2, 3))
         return op.Slice(rows, start, middle, _at(axis)), op.Slice(rows, middle, end, _at(axis))
@@ -134,22 +145,22 @@ class _Step:
     Weight, biases and split sizes are read from the outer graph.
     """
 
-    def __init__(self, gates: _Gates, bias_c_H1: Any) -> None:  # noqa: ANN401  # onnxscript value
+    def __init__(self, gates: _Gates, bias_c_H1: _Value) -> None:
         self.gates, self.bias_c_H1 = gates, bias_c_H1
         self.split_ru_c = op.Constant(value_ints=[2 * gates.hidden, gates.hidden])
         self.h = ir.Value(name="loop_h", type=_FLOAT, shape=ir.Shape(["U", gates.hidden, "C"]))
         self.nodes: list[ir.Node] = []
         self.series: list[tuple[ir.Value, Any]] = []  # what the step sees of each, and the whole of it, L first
 
-    def per_user(self, x_ULG: Any) -> ir.Value:  # noqa: ANN401  # onnxscript value
+    def per_user(self, x_ULG: _Value) -> ir.Value:
         """A series [U, L, G] as the step sees it: [U, G, 1]."""
         return self._series(op.Unsqueeze(op.Transpose(x_ULG, perm=[1, 0, 2]), _at(-1)))
 
-    def per_candidate(self, x_UCL: Any) -> ir.Value:  # noqa: ANN401  # onnxscript value
+    def per_candidate(self, x_UCL: _Value) -> ir.Value:
         """A series [U, C, L] as the step sees it: [U, 1, C]."""
         return self._series(op.Unsqueeze(op.Transpose(x_UCL, perm=[2, 0, 1]), _at(2)))
 
-    def _series(self, whole: Any) -> ir.Value:  # noqa: ANN401  # onnxscript value
+    def _series(self, whole: _Value) -> ir.Value:
         value = ir.Value(name=f"loop_x{len(self.series)}", type=_FLOAT)
         self.series.append((value, whole))
         return value
@@ -177,11 +188,11 @@ class _Step:
         self.next_h.shape = self.h.shape
         return self
 
-    def last_state(self, attention_UCL: Any) -> Any:  # noqa: ANN401  # onnxscript values
+    def last_state(self, attention_UCL: _Value) -> _Value:
         """All steps from zero: the final state [U, C, H]."""
         return op.Transpose(self._scan(attention_UCL, [self.next_h]), perm=[0, 2, 1])
 
-    def updates(self, attention_UCL: Any) -> Any:  # noqa: ANN401  # onnxscript values
+    def updates(self, attention_UCL: _Value) -> _Value:
         """All steps from zero: how far each of them moved the state, [U, C, L]."""
         state = self._scan(attention_UCL, [self.next_h, self.add("ReduceL2", self.moved, _at(1))])
         scan = state.producer()
@@ -190,7 +201,7 @@ class _Step:
         lengths_LU1C.type = _FLOAT
         return op.Transpose(op.Squeeze(lengths_LU1C, _at(2)), perm=[1, 2, 0])
 
-    def _scan(self, attention_UCL: Any, outputs: list[ir.Value]) -> Any:  # noqa: ANN401  # onnxscript values
+    def _scan(self, attention_UCL: _Value, outputs: list[ir.Value]) -> _Value:
         """The Scan's first output, the last state [U, H, C]."""
         values, series = zip(*self.series, strict=True)
         body = ir.Graph([self.h, *values], outputs, nodes=self.nodes, name="loop_step")

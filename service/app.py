@@ -71,7 +71,13 @@ def create_app(  # noqa: PLR0913  # whatever a test or a server replaces is a pa
     routes = _routes(parts)
     app.include_router(make_router(routes))
     answer_errors(app, parts.log)
-    app.middleware_stack = Observe(
+    app.middleware_stack = _observed(app, routes, parts)
+    return app
+
+
+def _observed(app: FastAPI, routes: Routes, parts: Parts) -> Observe:
+    """The edge: everything that FastAPI answers passes it, and POST /score stays inside."""
+    return Observe(
         app.build_middleware_stack(),
         routes.score,
         metrics=parts.metrics,
@@ -81,7 +87,6 @@ def create_app(  # noqa: PLR0913  # whatever a test or a server replaces is a pa
         slow_s=parts.settings.slow_ms / 1e3,
         tracing=parts.tracing,
     )
-    return app
 
 
 def _routes(parts: Parts) -> Routes:

@@ -3,6 +3,8 @@
 (() => {
   const themes = ["auto", "light", "dark"];
   const root = document.documentElement;
+  const system = matchMedia("(prefers-color-scheme: dark)");
+  let chosen = "auto";
   const stored = () => {
     try {
       return localStorage.getItem("ctr.theme");
@@ -11,23 +13,26 @@
     }
   };
   const apply = (theme) => {
-    root.dataset.theme = themes.includes(theme) ? theme : "auto";
+    chosen = themes.includes(theme) ? theme : "auto";
+    const dark = chosen === "dark" || (chosen === "auto" && system.matches);
+    root.dataset.theme = dark ? "dark" : "light";
   };
   apply(stored());
   window.ctrTheme = {
-    get: () => root.dataset.theme,
+    get: () => chosen,
     next() {
-      apply(themes[(themes.indexOf(root.dataset.theme) + 1) % themes.length]);
+      apply(themes[(themes.indexOf(chosen) + 1) % themes.length]);
       try {
-        localStorage.setItem("ctr.theme", root.dataset.theme);
+        localStorage.setItem("ctr.theme", chosen);
       } catch {
         /* a browser without storage */
       }
       document.dispatchEvent(new Event("themechange"));
-      return root.dataset.theme;
+      return chosen;
     },
   };
-  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () =>
-    document.dispatchEvent(new Event("themechange")),
-  );
+  system.addEventListener("change", () => {
+    apply(chosen);
+    document.dispatchEvent(new Event("themechange"));
+  });
 })();
