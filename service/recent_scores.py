@@ -16,7 +16,9 @@ from service.drift import GROUPS, Counts, Memory, faded
 from service.process import Place
 from service.source import ROLES, Role
 
-_SHAPE = (len(ROLES), GROUPS + 2)  # a Memory's state, and how many requests there ever were
+_STATE = slice(GROUPS + 1)  # of a Memory
+_EVER, _SEEN = GROUPS + 1, GROUPS + 2  # requests that this process ever had; those of all that its memory has faded by
+_SHAPE = (len(ROLES), GROUPS + 3)
 
 
 class RecentScores:
@@ -25,7 +27,6 @@ class RecentScores:
     def __init__(self, place: Place | None) -> None:
         self._folder = None if place is None else place.metrics
         self._new = {role: Memory() for role in ROLES}
-        self._seen = [0.0] * len(ROLES)  # requests of all processes that this one's memory has faded by
         self._own: Counts = np.zeros(_SHAPE)
         if place is not None:
             self._own = np.memmap(place.metrics / f"scores_{place.number}.f64", np.float64, mode="w+", shape=_SHAPE)
@@ -37,21 +38,23 @@ class RecentScores:
     def forget(self, role: Role) -> None:
         """Begin anew, because another bundle serves now."""
         self._new[role].take()
-        self._own[ROLES.index(role), :-1] = 0
+        self._own[ROLES.index(role), _STATE] = 0
 
     def refresh(self) -> None:
         """Let the others know what was added."""
         for number, role in enumerate(ROLES):
-            state, requests = self._new[role].take()
-            self._own[number, -1] += requests
-            ever = float(sum(memory[number, -1] for memory in self._all()))
-            self._own[number, :-1] = faded(self._own[number, :-1], requests=ever - self._seen[number]) + state
-            self._seen[number] = ever
+            own, (state, requests) = self._own[number], self._new[role].take()
+            own[_EVER] += requests
+            ever = _ever([memory[number] for memory in self._all()])
+            own[_STATE] = faded(own[_STATE], requests=ever - own[_SEEN]) + state
+            own[_SEEN] = ever
 
     def summed(self, role: Role) -> tuple[Counts, float]:
         """Candidates up to each end of a group [GROUPS], and the requests' worth of them, of all processes."""
-        memory: Counts = np.sum([memory[ROLES.index(role)] for memory in self._all()], axis=0)
-        return memory[:GROUPS], float(memory[GROUPS])
+        memories = [memory[ROLES.index(role)] for memory in self._all()]
+        ever = _ever(memories)  # some have not faded by all of them yet
+        state: Counts = np.sum([faded(memory[_STATE], requests=ever - memory[_SEEN]) for memory in memories], axis=0)
+        return state[:GROUPS], float(state[GROUPS])
 
     def _all(self) -> Iterator[Counts]:
         if self._folder is None:
@@ -61,3 +64,8 @@ class RecentScores:
             found = np.fromfile(path)
             if found.size == self._own.size:  # less: a replacement is about to make it
                 yield found.reshape(_SHAPE)
+
+
+def _ever(memories: list[Counts]) -> float:
+    """Requests of all processes that ever were."""
+    return float(sum(memory[_EVER] for memory in memories))

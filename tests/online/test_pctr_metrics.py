@@ -126,6 +126,21 @@ def test_processes_remember_together(tmp_path: Path):
     assert shares == pytest.approx([(math.exp(-1) - math.exp(-3)) / (1 - math.exp(-3))] * 3, rel=0.06)
 
 
+def test_the_sum_is_the_same_before_and_after_a_process_has_faded(tmp_path: Path):
+    """Whoever looks, and whenever the others refresh last: the same requests give the same sum."""
+    both = [RecentScores(place(number, tmp_path)) for number in (0, 1)]
+    for process in both:
+        process.add("stable", np.full(GROUPS, 4), requests=100)
+        process.refresh()
+    before = [process.summed("stable") for process in both]
+    both[0].refresh()
+    after = [process.summed("stable") for process in both]
+
+    worth = 100 + 100 * (1 - 1 / WINDOW) ** 100
+    assert [requests for _, requests in before + after] == pytest.approx([worth] * 4)
+    assert np.ptp([counts for counts, _ in before + after], axis=0).max() < 1e-9
+
+
 def test_a_replacement_begins_anew_and_the_rest_stays(tmp_path: Path):
     """What the dead remembered goes with it; counts of the others are there still."""
     both = [RecentScores(place(number, tmp_path)) for number in (0, 1)]
