@@ -11,10 +11,12 @@ from typing import Literal, Self
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
+from service.bundle_settings import BundleSettings
 from service.event_settings import EventSettings
 from service.feedback_settings import FeedbackSettings
 from service.observe_settings import ObserveSettings
-from service.store_settings import STORE_SCHEMES, StoreSettings
+from service.scoring_settings import ScoringSettings
+from service.store_settings import StoreSettings
 
 PREFIX = "CTR_"
 _SECRET = ("store", "admin_key")  # never repeated in a message; the URL of a store may carry a password
@@ -29,102 +31,16 @@ class SettingsError(ValueError):
         self.problems = problems
 
 
-class Settings(EventSettings, FeedbackSettings, ObserveSettings, StoreSettings):
+class Settings(BundleSettings, StoreSettings, ScoringSettings, EventSettings, FeedbackSettings, ObserveSettings):
     """What an operator can choose. `Settings(...)` itself reads no environment; `read_settings` does."""
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid", hide_input_in_errors=True)
 
-    bundle: str = Field(
-        "bundles",
-        description="Bundle folder, or the folder above it with a `stable` pointer; a path, or a URL such as s3://.",
-    )
-    bundle_cache: str = Field(
-        "", description="Folder for copies of bundles behind a URL; empty: a folder of this user for temporary files."
-    )
-    bundle_public_keys_file: str = Field(
-        "",
-        description="File of Ed25519 public keys in PEM: a bundle that none of them signed is refused; needs the extra "
-        "`signing`; empty: signatures are not looked at.",
-    )
-    watch_s: float = Field(
-        2, ge=0, le=86_400, description="Seconds between two looks for another bundle; 0: only at start-up."
-    )
-    canary_percent: float = Field(
-        0, ge=0, le=100, description="Share of users whom the bundle serves that `canary` points to."
-    )
-    shadow_percent: float = Field(
-        0, ge=0, le=100, description="Share of scored requests that the other bundle scores too, after the answer."
-    )
     admin_key: SecretStr | None = Field(
         None, description="Key of the /admin routes, 16 to 256 characters; without one they do not exist."
     )
     admin_key_file: str = Field("", description="File that holds the key of the /admin routes, instead of the key.")
-    store: str = Field(
-        "redis://127.0.0.1:6379/0",
-        description="Where behaviors live: redis://, unix://, redis+sentinel:// or redis+cluster:// (rediss with TLS), "
-        "user and password as in redis-py, or memory:// for one process without Redis.",
-    )
-    key_prefix: str = Field("ctr:h:", description="Redis key of a user's history is this prefix and the user id.")
-    history_keep: int = Field(
-        200, ge=1, le=10_000, description="Behaviors kept per user; a request may not bring more either."
-    )
-    history_ttl_s: int = Field(90 * 86_400, ge=1, description="A user without events for so many seconds is forgotten.")
-    store_timeout_ms: float = Field(20, gt=0, le=60_000, description="Longest wait for the store before degrading.")
-    deadline_ms: float = Field(200, gt=0, le=60_000, description="Deadline of a request without X-Deadline-Ms.")
-    max_deadline_ms: float = Field(10_000, gt=0, le=60_000, description="A longer X-Deadline-Ms counts as this.")
-    max_candidates: int = Field(2000, ge=1, le=100_000, description="Candidates per request; more are refused (413).")
-    explain_candidates: int = Field(
-        50, ge=0, le=100_000, description="Candidates explained in one request; 0: none, and no graph for it is loaded."
-    )
     max_body_bytes: int = Field(2 * 1024**2, ge=1024, description="Largest body; a larger one is refused (413).")
-    workers: int = Field(
-        1, ge=1, le=256, description="Serving processes behind the one port; most services need one (ADR 6)."
-    )
-    threads: int = Field(
-        0,
-        ge=0,
-        le=256,
-        description="Compute threads of each process, of one core each; 0: the processes share the CPUs that the "
-        "container may use.",
-    )
-    runtime: Literal["auto", "onnx", "native"] = Field(
-        "auto",
-        description="What computes candidates: `native` is the compiled kernel, refused where it is not built; `auto` "
-        "takes it where it can.",
-    )
-    device: str = Field(
-        "cpu",
-        pattern="^(cpu|cuda(:[0-9]{1,2})?)$",
-        description="Where nets are computed: cpu, cuda or cuda:N; a GPU that is not there refuses every bundle.",
-    )
-    precision: Literal["float32", "bfloat16"] = Field(
-        "float32",
-        description="Of the attention in the native kernel: `bfloat16` needs a processor with AMX and moves scores a "
-        "little.",
-    )
-    compute_nice: int = Field(
-        5, ge=0, le=19, description="How far compute threads stand back behind the one that reads and answers (Linux)."
-    )
-    queue_rows: int = Field(
-        10_000, ge=1, description="Candidate rows scored or waiting at once; requests beyond are refused (429)."
-    )
-    queue_ms: float = Field(
-        30,
-        gt=0,
-        le=60_000,
-        description="Longest expected wait for a compute thread; requests beyond are refused (429).",
-    )
-    allow_prior: bool = Field(
-        False,
-        description="Answer from the items' click rates in training, `degraded: prior`, instead of a 429 or a 504.",
-    )
-    state_cache_mb: int = Field(
-        64,
-        ge=0,
-        le=65_536,
-        description="Memory for states of the user half, kept for users who come back unchanged; 0: none.",
-    )
-    slo_s: float = Field(0.03, gt=0, lt=10, description="The latency promised, in seconds: an edge of the histograms.")
     host: str = Field("127.0.0.1", description="Address to listen on; 0.0.0.0 in a container.")
     port: int = Field(8080, ge=0, le=65_535, description="Port to listen on; 0 takes a free one.")
     drain_delay_s: float = Field(
@@ -138,13 +54,6 @@ class Settings(EventSettings, FeedbackSettings, ObserveSettings, StoreSettings):
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="Lowest level logged; `warning` turns the access log off."
     )
-
-    @field_validator("store")
-    @classmethod
-    def _known_scheme(cls, url: str) -> str:
-        if not url.startswith(STORE_SCHEMES):
-            raise ValueError(f"must start with one of {', '.join(STORE_SCHEMES)}")
-        return url
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
