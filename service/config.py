@@ -6,7 +6,7 @@ environment, flags --read_settings--> Settings, passed on as an argument from th
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal, Self
+from typing import Self
 
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
@@ -16,6 +16,7 @@ from service.event_settings import EventSettings
 from service.feedback_settings import FeedbackSettings
 from service.observe_settings import ObserveSettings
 from service.scoring_settings import ScoringSettings
+from service.server_settings import ServerSettings
 from service.store_settings import StoreSettings
 
 PREFIX = "CTR_"
@@ -31,7 +32,15 @@ class SettingsError(ValueError):
         self.problems = problems
 
 
-class Settings(BundleSettings, StoreSettings, ScoringSettings, EventSettings, FeedbackSettings, ObserveSettings):
+class Settings(
+    ServerSettings,
+    BundleSettings,
+    StoreSettings,
+    ScoringSettings,
+    EventSettings,
+    FeedbackSettings,
+    ObserveSettings,
+):
     """What an operator can choose. `Settings(...)` itself reads no environment; `read_settings` does."""
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid", hide_input_in_errors=True)
@@ -40,20 +49,6 @@ class Settings(BundleSettings, StoreSettings, ScoringSettings, EventSettings, Fe
         None, description="Key of the /admin routes, 16 to 256 characters; without one they do not exist."
     )
     admin_key_file: str = Field("", description="File that holds the key of the /admin routes, instead of the key.")
-    max_body_bytes: int = Field(2 * 1024**2, ge=1024, description="Largest body; a larger one is refused (413).")
-    host: str = Field("127.0.0.1", description="Address to listen on; 0.0.0.0 in a container.")
-    port: int = Field(8080, ge=0, le=65_535, description="Port to listen on; 0 takes a free one.")
-    drain_delay_s: float = Field(
-        0,
-        ge=0,
-        le=600,
-        description="On SIGTERM, seconds in which the service is not ready but still listens, so that load balancers "
-        "notice.",
-    )
-    drain_s: int = Field(20, ge=0, description="After that, the longest wait for requests in flight, in seconds.")
-    log_level: Literal["debug", "info", "warning", "error"] = Field(
-        "info", description="Lowest level logged; `warning` turns the access log off."
-    )
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
