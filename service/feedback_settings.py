@@ -1,4 +1,4 @@
-"""The settings of feedback, of the feature log and of items that are newer than the bundle.
+"""The settings of feedback, the feature log and items that are newer than the bundle.
 
 A part of Settings (`service/config.py`), which is what everybody receives.
 """

@@ -25,7 +25,7 @@ class ObserveSettings(BaseSettings):
         1, ge=0, le=100, description="Share of requests traced where the caller's `traceparent` does not say."
     )
 
-    console: bool = Field(True, description="The page at /, for people; False: it and what it asks are not there.")
+    console: bool = Field(True, description="The page at /, for people; false: it and what it asks are not there.")
 
     @field_validator("otlp_endpoint")
     @classmethod

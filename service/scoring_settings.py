@@ -1,4 +1,4 @@
-"""The settings of a request's limits and of what computes it.
+"""The settings of scoring: what a request may ask, how long it may wait, and what computes it.
 
 A part of Settings (`service/config.py`), which is what everybody receives.
 """
