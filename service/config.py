@@ -6,7 +6,7 @@ environment, flags --read_settings--> Settings, passed on as an argument from th
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
@@ -99,11 +99,26 @@ def read_settings(environ: Mapping[str, str], **flags: object) -> Settings:
         raise SettingsError([f"{key}: not a setting, allowed: {allowed}" for key in unknown])
     source = EnvSettingsSource(Settings)
     source.env_vars = {key.lower(): value for key, value in environ.items()}
-    given = {name: value for name, value in flags.items() if value is not None}
+    given = _with_store(source(), {name: value for name, value in flags.items() if value is not None})
     try:
-        return Settings(**{**source(), **given})
+        return Settings(**given)
     except ValidationError as error:
-        raise SettingsError([_problem(detail, {**source(), **given}) for detail in error.errors()]) from None
+        raise SettingsError([_problem(detail, given) for detail in error.errors()]) from None
+
+
+def _with_store(found: Mapping[str, object], flags: Mapping[str, object]) -> dict[str, Any]:
+    """All that is given, with the store's URL out of its file. Raises SettingsError."""
+    given: dict[str, Any] = {**found, **flags}
+    file = given.get("store_file")
+    if not file or "store" in flags:
+        return given
+    if "store" in given:
+        raise SettingsError([f"{PREFIX}STORE and {PREFIX}STORE_FILE exclude each other"])
+    try:
+        return given | {"store": Path(file).read_text(encoding="utf-8").strip()}
+    except (OSError, UnicodeDecodeError) as error:
+        why = error.strerror if isinstance(error, OSError) else "it is no text"
+        raise SettingsError([f"{PREFIX}STORE_FILE: cannot be read: {why}"]) from None
 
 
 def read_admin_key(settings: Settings) -> bytes | None:

@@ -26,6 +26,9 @@ class StoreSettings(BaseSettings):
         description="Where behaviors live: redis://, unix://, redis+sentinel:// or redis+cluster:// (rediss with TLS), "
         "user and password as in redis-py, or memory:// for one process without Redis.",
     )
+    store_file: str = Field(
+        "", description="File that holds that URL instead, as secrets are mounted; read once, at the start."
+    )
     key_prefix: str = Field("ctr:h:", description="Redis key of a user's history is this prefix and the user id.")
     history_keep: int = Field(
         200, ge=1, le=10_000, description="Behaviors kept per user; a request may not bring more either."
