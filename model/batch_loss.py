@@ -5,6 +5,7 @@ from contextlib import contextmanager
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from model.bundle.encode import Tensors
@@ -13,6 +14,9 @@ from model.data.negatives import NegativeSampler
 from model.nets import Net
 from model.nets.interest import InterestNet
 from model.nets.native.forward import native_forward, supports
+from model.optimizer import trained_tables
+from model.ranks import ALONE
+from model.synchronised import Cut, parallel
 from model.train_config import TrainConfig
 
 
@@ -21,49 +25,76 @@ class BatchLoss:
     what was looked up.
     """
 
-    def __init__(self, net: Net, config: TrainConfig, *, sampler: NegativeSampler | None) -> None:
-        self._net, self._device = net, next(net.parameters()).device
+    def __init__(
+        self, net: Net, config: TrainConfig, *, sampler: NegativeSampler | None, cut: Cut | None = None
+    ) -> None:
+        """Of several ranks each looks at its `cut` of a batch; the mean of their losses is that of the whole batch."""
+        self._device = next(net.parameters()).device
+        alpha = net.auxiliary_alpha if isinstance(net, InterestNet) else 0.0
+        self._sampler = sampler if alpha > 0 else None
+        self._cut = cut or Cut(ALONE)
+        loss = _Loss(net, config, alpha=alpha, cut=self._cut)
+        unused = (
+            isinstance(net, InterestNet) and self._sampler is None and any(True for _ in net.discriminator.parameters())
+        )
+        self._loss = parallel(loss, self._cut.ranks, apart=trained_tables(net).values(), unused=unused)
+
+    def __call__(self, batch: Tensors, rng: np.random.Generator) -> Tensor:
+        """The scalar to minimise; `batch` is the whole one, and negatives for all of it are drawn from `rng`."""
+        drawn = self._negatives(batch, rng)
+        part = self._cut.take(len(batch["label"]))
+        tensors = {name: torch.from_numpy(tensor[part]).to(self._device) for name, tensor in batch.items()}
+        negatives = None if drawn is None else torch.from_numpy(drawn[part]).to(self._device)
+        loss: Tensor = self._loss(tensors, negatives)
+        return loss
+
+    def _negatives(self, batch: Tensors, rng: np.random.Generator) -> NDArray[np.generic] | None:
+        if self._sampler is None:
+            return None
+        logged = batch.get("negatives")
+        if logged is not None:
+            return logged
+        return self._sampler.sample(batch["history"], batch["history_len"], rng)  # type: ignore[arg-type]  # int64 by contract
+
+
+class _Loss(nn.Module):
+    """The loss as a module, which is what DistributedDataParallel takes."""
+
+    def __init__(self, net: Net, config: TrainConfig, *, alpha: float, cut: Cut) -> None:
+        super().__init__()
+        self.net, self._alpha, self._cut = net, alpha, cut
         self._half = config.precision == "bfloat16"
         self._encode_user, self._score = net.encode_user, net.score
         if config.compile:
             self._encode_user = torch.compile(net.encode_user, dynamic=True)
             self._score = torch.compile(net.score, dynamic=True)
         self._plain = not self._half and not config.compile
-        self._alpha = net.auxiliary_alpha if isinstance(net, InterestNet) else 0.0
         self._lookup_l2 = config.lookup_l2
         tables = [net.embedding, *([] if net.factors is None else [net.factors.ids])]
         self._shrunk = tables if config.lookup_l2 > 0 else []
-        self._sampler = sampler if self._alpha > 0 else None
 
-    def __call__(self, batch: Tensors, rng: np.random.Generator) -> Tensor:
-        """The scalar to minimise; negatives are drawn from `rng`."""
-        tensors = {name: torch.from_numpy(tensor).to(self._device) for name, tensor in batch.items()}
-        negatives = self._negatives(batch, rng)
-        with torch.autocast(self._device.type, dtype=torch.bfloat16, enabled=self._half):
+    def forward(self, tensors: dict[str, Tensor], negatives: Tensor | None) -> Tensor:
+        """The weighted loss of this rank's rows."""
+        label_U = tensors["label"]
+        with torch.autocast(label_U.device.type, dtype=torch.bfloat16, enabled=self._half):
             logit_U1, auxiliary = self._forward(tensors, negatives)
-            loss = nn.functional.binary_cross_entropy_with_logits(logit_U1[:, 0].float(), tensors["label"])
+            loss = nn.functional.binary_cross_entropy_with_logits(logit_U1[:, 0].float(), label_U)
             for embedding in self._shrunk:
                 loss = loss + self._lookup_l2 * embedding.squared_lengths(tensors)
-            return loss if auxiliary is None else loss + self._alpha * auxiliary
+            loss = self._cut.weighted(loss)
+            if auxiliary is None:
+                return loss
+            return loss + self._alpha * self._cut.weighted(auxiliary, (tensors["history_len"] - 1).clamp(min=0).sum())
 
     def _forward(self, tensors: dict[str, Tensor], negatives: Tensor | None) -> tuple[Tensor, Tensor | None]:
         """The logits [U, 1], and the auxiliary loss if there are negatives."""
-        if self._plain and supports(self._net, tensors):
-            return native_forward(self._net, tensors, negatives)  # type: ignore[arg-type]  # checked by `supports`
+        if self._plain and supports(self.net, tensors):
+            return native_forward(self.net, tensors, negatives)  # type: ignore[arg-type]  # checked by `supports`
         state = self._encode_user(tensors)
         logit_U1 = self._score(state, tensors)
-        if negatives is None or not isinstance(self._net, InterestNet):
+        if negatives is None or not isinstance(self.net, InterestNet):
             return logit_U1, None
-        return logit_U1, self._net.auxiliary_loss(state, tensors["history"], negatives)
-
-    def _negatives(self, batch: Tensors, rng: np.random.Generator) -> Tensor | None:
-        if self._sampler is None:
-            return None
-        logged = batch.get("negatives")
-        if logged is not None:
-            return torch.from_numpy(logged).to(self._device)
-        drawn = self._sampler.sample(batch["history"], batch["history_len"], rng)  # type: ignore[arg-type]  # int64 by contract
-        return torch.from_numpy(drawn).to(self._device)
+        return logit_U1, self.net.auxiliary_loss(state, tensors["history"], negatives)
 
 
 def training_device(config: TrainConfig) -> torch.device:

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from model.ranks import ALONE, Ranks
 from model.regularisation import l2_gradient
 from model.row_optimizer import RowAdagrad, RowAdam, touched_rows
 from model.schedule import rate_factor
@@ -38,20 +39,24 @@ class NetOptimizer:
         self._max_norm = max_norm
         self._config, self._steps_per_epoch, self._impressions = config, steps_per_epoch, impressions or {}
         self.steps = 0
-        self._tables = {name: table.weight for name, table in _tables(net).items()}
+        self._tables = {name: table.weight for name, table in trained_tables(net).items()}
         in_table = {id(weight) for weight in self._tables.values()}
         self._dense = {n: p for n, p in net.named_parameters() if p.requires_grad and id(p) not in in_table}
         by_row = {} if config.embedding_optimizer == "dense_adam" else self._tables
         self._by_row = {name: _row_optimizer(weight, config) for name, weight in by_row.items()}
         self._adam = torch.optim.AdamW(self._groups(), lr=config.learning_rate, fused=True)
 
-    def step(self, loss: Tensor) -> None:
-        """Update the net by the gradient of `loss`, a scalar."""
+    def step(self, loss: Tensor, *, ranks: Ranks = ALONE) -> None:
+        """Update the net by the gradient of `loss`, a scalar; of several ranks, by the mean of their gradients.
+
+        Dense weights bring that mean from their backward pass (`synchronised.parallel`).
+        """
         for weight in (*self._dense.values(), *self._tables.values()):
             weight.grad = None
         loss.backward()  # type: ignore[no-untyped-call]  # torch's
         with torch.no_grad():
             rows = {n: touched_rows(w.grad) for n, w in self._tables.items() if w.grad is not None}
+            rows = ranks.mean_rows(rows)
             self._clip(rows)
             self._regularise(rows)
             self._update(rows)
@@ -142,7 +147,7 @@ class NetOptimizer:
 @contextmanager
 def sparse_gradients(net: nn.Module) -> Iterator[None]:
     """Inside, a table's gradient holds the looked-up rows only."""
-    tables = list(_tables(net).values())
+    tables = list(trained_tables(net).values())
     before = [table.sparse for table in tables]
     for table in tables:
         table.sparse = True
@@ -154,7 +159,7 @@ def sparse_gradients(net: nn.Module) -> Iterator[None]:
             table.weight.grad = None
 
 
-def _tables(net: nn.Module) -> dict[str, nn.Embedding]:
+def trained_tables(net: nn.Module) -> dict[str, nn.Embedding]:
     """The tables that are trained, by name."""
     modules = net.named_modules()
     return {name: m for name, m in modules if isinstance(m, nn.Embedding) and m.weight.requires_grad}

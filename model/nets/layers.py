@@ -31,17 +31,18 @@ class Dice(nn.Module):
         mean, variance = self.mean, self.variance
         if self.training and fits_dice(x_RD):
             y_RD, mean, variance = dice(x_RD, self.alpha, self.eps)
-            self._learn(mean, variance)
+            self.learn(mean, variance)
             return y_RD
         if self.training:
             rows = x_RD.flatten(0, -2)
             mean, variance = rows.mean(0), rows.var(0, unbiased=False)
-            self._learn(mean, variance)
+            self.learn(mean, variance)
         p_RD = torch.sigmoid((x_RD - mean) * torch.rsqrt(variance + self.eps))
         return x_RD * (self.alpha + (1 - self.alpha) * p_RD)
 
     @torch.no_grad()
-    def _learn(self, mean: Tensor, variance: Tensor) -> None:
+    def learn(self, mean: Tensor, variance: Tensor) -> None:
+        """Move the running averages towards a batch's."""
         self.mean.lerp_(mean, self.momentum)
         self.variance.lerp_(variance, self.momentum)
 
