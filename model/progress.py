@@ -1,12 +1,47 @@
-"""Training progress on a terminal: loss, samples per second, time left."""
+"""Progress on a terminal: of reading a log, and of training, with loss, samples per second and time left."""
 
 import time
 from types import TracebackType
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, ProgressColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    Progress,
+    ProgressColumn,
+    TaskID,
+    TaskProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
 from model.train import Step
+
+
+class ReadingBar:
+    """A context manager that is also a `Reading`'s `report`: a bar per file, and the time so far."""
+
+    def __init__(self, console: Console) -> None:
+        columns = (TextColumn("{task.description}"), BarColumn(bar_width=10), DownloadColumn(), TimeElapsedColumn())
+        self._progress = Progress(*columns, console=console, transient=True)
+        self._files: dict[str, TaskID] = {}
+        self._log = self._progress.add_task("reading the log", total=None)
+
+    def __call__(self, file: str, done: int, total: int | None) -> None:
+        """Take note of `done` bytes of a file of `total`, if that is known."""
+        if file not in self._files:
+            self._files[file] = self._progress.add_task(file, total=total)
+        self._progress.update(self._files[file], completed=done)
+
+    def __enter__(self) -> "ReadingBar":
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._progress.stop()
 
 
 class TrainingBar:

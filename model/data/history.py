@@ -13,7 +13,7 @@ from model.bundle.vocabulary import Ids
 from model.data.columns import history_columns
 from model.data.ragged import slices, to_lists
 
-_ORDER = "__order"
+_ORDER, _DONE = "__order", "__done"
 
 
 def impressions(ratings: pl.DataFrame, schema: Schema, *, positive_rating: float) -> pl.DataFrame:
@@ -32,6 +32,27 @@ def impressions(ratings: pl.DataFrame, schema: Schema, *, positive_rating: float
     lists = [to_lists(rows[key][taken], lengths).alias(column) for key, column in told.items()]
     labelled = rows.with_columns(pl.Series(keys.label, clicked).cast(pl.Int8), *lists)
     return labelled.sort(keys.timestamp, _ORDER).drop(_ORDER, "rating")
+
+
+def impressions_beside(shown: pl.DataFrame, behaviors: pl.DataFrame, schema: Schema) -> pl.DataFrame:
+    """`shown` with list columns of what its users had done before, from a log of behaviors apart; by time.
+
+    `behaviors` has the columns user, item, category (if the schema has one) and timestamp; what is in a history and
+    what is not is as in `impressions`.
+    """
+    keys = schema.keys
+    told = history_columns(schema) | ({keys.timestamp: schema.times.column} if schema.times else {})
+    names = list(dict.fromkeys([keys.user, keys.timestamp, *told]))
+    done = behaviors.select(*names, pl.lit(True).alias(_DONE))
+    asked = shown.select(keys.user, keys.timestamp, pl.lit(False).alias(_DONE)).with_row_index(_ORDER)
+    rows = pl.concat([done, asked], how="diagonal").sort(keys.user, keys.timestamp, maintain_order=True)
+    is_done = rows[_DONE].to_numpy()
+    starts, lengths = _spans(_changes(rows[keys.user]), _changes(rows[keys.timestamp]), is_done, schema.max_history)
+    starts, lengths = starts[~is_done], lengths[~is_done]
+    taken = np.flatnonzero(is_done)[slices(starts, lengths)]
+    lists = [to_lists(rows[key][taken], lengths).alias(column) for key, column in told.items()]
+    told_of = rows.filter(~pl.col(_DONE)).select(_ORDER).with_columns(*lists).sort(_ORDER).drop(_ORDER)
+    return pl.concat([shown, told_of], how="horizontal").sort(keys.timestamp, maintain_order=True)
 
 
 def positives(ratings: pl.DataFrame, schema: Schema, *, positive_rating: float) -> pl.DataFrame:

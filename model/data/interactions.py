@@ -41,17 +41,20 @@ class Interactions:
     ratings  user, item, rating (Float64), timestamp (Int64, seconds), in file order
     items    item, category if the schema has one, and whatever else the file tells of an item
     users    user and whatever the file tells of one; None without a user file
+    next_item  every row is a behavior and none a non-click, so that the next item is what can be predicted
     """
 
     ratings: pl.DataFrame
     items: pl.DataFrame
-    users: pl.DataFrame | None
+    users: pl.DataFrame | None = None
+    next_item: bool = False
 
 
 def first_genre(genres: pl.Expr) -> pl.Expr:
     """The category id of a list of genre names: its first one that MovieLens publishes, 0 if there is none."""
     numbers = {name: i for i, name in enumerate(GENRES, start=1)}
-    known = genres.list.filter(pl.element().is_in(list(GENRES))).list.first()
+    numbers["Children"] = numbers["Children's"]  # as ml-20m and later call it
+    known = genres.list.filter(pl.element().is_in(list(numbers))).list.first()
     return known.replace_strict(numbers, default=0, return_dtype=pl.Int64)
 
 

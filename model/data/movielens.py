@@ -1,9 +1,12 @@
-"""MovieLens as GroupLens publishes it: ml-1m (`ratings.dat`, also gzipped) and ml-100k (`u.data`).
+"""MovieLens as GroupLens publishes it: ml-1m and ml-10m (`ratings.dat`, also gzipped), ml-20m and later
+(`ratings.csv`), and ml-100k (`u.data`).
 
 ml-1m    ratings.dat user::item::rating::time   movies.dat item::title::genre|genre   users.dat user::gender::age::...
+ml-20m   ratings.csv user,item,rating,time      movies.csv item,"title",genre|genre   both under a line of names
 ml-100k  u.data      user<TAB>item<TAB>...      u.item     item|title|...|19 flags    u.user    user|age|gender|...
 """
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,45 +16,57 @@ import polars as pl
 from model.bundle.errors import ConfigError
 from model.bundle.schema import Schema
 from model.data.interactions import GENRES, Interactions, asked_beyond, field_types, first_genre, split_lists
-from model.data.lines import FieldTypes, read_lines, split_fields
+from model.data.lines import FieldTypes, Form, read_rows
+from model.data.reading import Reading
 
 _GENRES, _FLAGS = "genres", ("unknown", *GENRES)
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Edition:
-    """One published form: file names, separators and the fields after the id."""
+    """One published form: file names, how lines look, and the fields after the id."""
 
     ratings: str
-    separator: str
+    lines: Form
     items: str
     users: str
     item_fields: Sequence[str]
     user_fields: Sequence[str]
-    detail_separator: str
+    details: Form
 
 
+_DAT, _LATIN = Form(fields={}, separator="::", encoding="latin-1"), Form(fields={}, separator="|", encoding="latin-1")
+_CSV = Form(fields={}, quoted=True, skip=1)
 _ML_1M = _Edition(
     ratings="ratings.dat",
-    separator="::",
+    lines=_DAT,
     items="movies.dat",
     users="users.dat",
     item_fields=("title", _GENRES),
     user_fields=("gender", "age", "occupation", "zip_code"),
-    detail_separator="::",
+    details=_DAT,
+)
+_ML_20M = _Edition(
+    ratings="ratings.csv",
+    lines=dataclasses.replace(_CSV, quoted=False),
+    items="movies.csv",
+    users="users.csv",  # there is none: the file says nothing of its users
+    item_fields=("title", _GENRES),
+    user_fields=(),
+    details=_CSV,
 )
 _ML_100K = _Edition(
     ratings="u.data",
-    separator="\t",
+    lines=Form(fields={}, separator="\t"),
     items="u.item",
     users="u.user",
     item_fields=("title", "release_date", "video_release_date", "imdb_url", *_FLAGS),
     user_fields=("age", "gender", "occupation", "zip_code"),
-    detail_separator="|",
+    details=_LATIN,
 )
 
 
-def read_movielens(folder: Path, schema: Schema) -> Interactions:
+def read_movielens(folder: Path, schema: Schema, reading: Reading) -> Interactions:
     """The ratings, with the movies and users files where the schema asks for what is in them.
 
     The category is the movie's first genre (`interactions.GENRES`); all of them are the list `genres`. Raises
@@ -61,12 +76,12 @@ def read_movielens(folder: Path, schema: Schema) -> Interactions:
     path, edition = _find(folder)
     fields: FieldTypes = {keys.user: _user_type(schema)}
     fields |= {keys.item: pl.Int64, "rating": pl.Float64, keys.timestamp: pl.Int64}
-    ratings = split_fields(read_lines(path, encoding="latin-1"), fields, separator=edition.separator, path=path)
+    ratings = read_rows(path, dataclasses.replace(edition.lines, fields=fields), reading)
     items, users = ratings.select(keys.item).unique().sort(keys.item), None
     if asked_beyond(keys.item, schema.item):
-        items = _items(folder / edition.items, edition, schema)
+        items = _items(folder / edition.items, edition, schema, reading)
     if asked_beyond(keys.user, schema.user):
-        users = _users(folder / edition.users, edition, schema)
+        users = _users(folder / edition.users, edition, schema, reading)
     return Interactions(ratings=ratings, items=items, users=users)
 
 
@@ -74,6 +89,8 @@ def _find(folder: Path) -> tuple[Path, _Edition]:
     candidates = [
         (folder / _ML_1M.ratings, _ML_1M),
         (folder / f"{_ML_1M.ratings}.gz", _ML_1M),
+        (folder / _ML_20M.ratings, _ML_20M),
+        (folder / f"{_ML_20M.ratings}.gz", _ML_20M),
         (folder / _ML_100K.ratings, _ML_100K),
     ]
     for path, edition in candidates:
@@ -88,13 +105,13 @@ def _user_type(schema: Schema) -> type[pl.DataType]:
     return field_types(schema.user).get(schema.keys.user, pl.Int64)
 
 
-def _items(path: Path, edition: _Edition, schema: Schema) -> pl.DataFrame:
+def _items(path: Path, edition: _Edition, schema: Schema, reading: Reading) -> pl.DataFrame:
     wanted = field_types(schema.item)
     # The flags are read as text and the genres by name: a feature of the schema cannot change what they mean.
     fixed: FieldTypes = {name: pl.String for name in (_GENRES, *_FLAGS)}
     fields: FieldTypes = {schema.keys.item: pl.Int64}
     fields |= {n: fixed.get(n, wanted.get(n, pl.String)) for n in edition.item_fields}
-    frame = split_fields(read_lines(path, encoding="latin-1"), fields, separator=edition.detail_separator, path=path)
+    frame = read_rows(path, dataclasses.replace(edition.details, fields=fields), reading)
     names = _genre_names(frame)
     if schema.keys.category is not None:
         frame = frame.with_columns(first_genre(names).alias(schema.keys.category))
@@ -110,7 +127,7 @@ def _genre_names(frame: pl.DataFrame) -> pl.Expr:
     return pl.concat_list(pl.when(pl.col(name) == "1").then(pl.lit(name)) for name in GENRES).list.drop_nulls()
 
 
-def _users(path: Path, edition: _Edition, schema: Schema) -> pl.DataFrame:
+def _users(path: Path, edition: _Edition, schema: Schema, reading: Reading) -> pl.DataFrame:
     wanted = field_types(schema.user)
     fields = {schema.keys.user: _user_type(schema)} | {n: wanted.get(n, pl.String) for n in edition.user_fields}
-    return split_fields(read_lines(path, encoding="latin-1"), fields, separator=edition.detail_separator, path=path)
+    return read_rows(path, dataclasses.replace(edition.details, fields=fields), reading)

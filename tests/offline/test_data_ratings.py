@@ -221,7 +221,7 @@ def test_text_that_is_not_utf8_is_an_error_with_its_line(tmp_path, movie_schema)
 
 def test_missing_files_are_named(tmp_path, movie_schema):
     """No ratings, no movies, no folder, no path: each error names what is missing and what is allowed."""
-    with pytest.raises(ConfigError, match=r"a folder with ratings\.dat or ratings\.dat\.gz or u\.data"):
+    with pytest.raises(ConfigError, match=r"a folder with ratings\.dat or ratings\.dat\.gz or ratings\.csv or .* or u\.data"):
         read("movielens", tmp_path, movie_schema)
     with pytest.raises(ConfigError, match=r"nothing there.*a folder with one \.inter file"):
         read("atomic", tmp_path / "absent", movie_schema)

@@ -13,6 +13,7 @@ from model.data.atomic import read_atomic
 from model.data.batches import encode_split
 from model.data.history import impressions
 from model.data.log import DataConfig, read_log, write_task
+from model.data.reading import Reading
 from model.data.vocab import fit_encoder
 
 
@@ -26,7 +27,7 @@ def test_atomic_ml_100k_is_the_prepared_task(shared_data, movie_schema):
     leaves out rows with an empty history, numbers the genre "unknown" 19 and orders ratings of one second by item id.
     """
     task = read_log(DataConfig(format="task", path=Path("tasks/ml100k_rating")), movie_schema, base=shared_data)
-    source = read_atomic(shared_data / "ml-100k", movie_schema)
+    source = read_atomic(shared_data / "ml-100k", movie_schema, Reading())
     items = source.items.select("item_id", pl.col("cate_id").replace(0, 19))
     ratings = source.ratings.join(items, on="item_id", maintain_order="left").sort("item_id", maintain_order=True)
     ours = impressions(ratings, movie_schema, positive_rating=4.0).filter(pl.col("hist_item_ids").list.len() > 0)

@@ -1,0 +1,86 @@
+"""Amazon reviews as their collectors publish them, with the metadata of the items: who reviewed what, and when.
+
+reviews   *.json[l][.gz]       2014, 2018: reviewerID, asin, overall, unixReviewTime
+                               2023: user_id, parent_asin, rating, timestamp in ms
+metadata  meta_*.json[l][.gz]  2014: asin, categories, a list of paths (a Python dict per line)
+                               2018: asin, category, a path       2023: parent_asin, categories, a path
+
+A review is a behavior whatever its rating, as in DIEN's experiments; what can be predicted is the next item. The
+category is the last of the first path. Ids are hashes of the texts (`text_ids`).
+"""
+
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from model.bundle.errors import ConfigError
+from model.bundle.schema import Schema
+from model.data.interactions import Interactions, asked_beyond, field_types
+from model.data.json_lines import Object, scan_objects
+from model.data.reading import Reading
+from model.data.source import find_files
+from model.data.text_ids import numbered
+
+_META = "meta_"
+
+
+def read_amazon_reviews(folder: Path, schema: Schema, reading: Reading) -> Interactions:
+    """The reviews as behaviors, with the categories where the schema asks for them; users are text, or hashes where
+    the schema has the user as a feature of integers.
+
+    Left out and told are reviews of an item by a user at one time that are there twice. Raises ConfigError naming file
+    and line.
+    """
+    keys = schema.keys
+    files = find_files(folder, (".json", ".jsonl"))
+    reviews = [file for file in files if not file.name.startswith(_META)]
+    metadata = [file for file in files if file.name.startswith(_META)]
+    if not reviews:
+        raise ConfigError(file=str(folder), key="file", found=[f.name for f in files], allowed="a file of reviews")
+    columns = {keys.user: pl.String, keys.item: pl.String, "rating": pl.Float64, keys.timestamp: pl.Int64}
+    said = "JSON with reviewerID, asin, overall, unixReviewTime"
+    rows = pl.concat(f for one in reviews for f in scan_objects(one, columns, reading, pick=_review, allowed=said))
+    ratings = rows.unique([keys.user, keys.item, keys.timestamp], keep="first", maintain_order=True)
+    reading.leave_out("the same review once more", len(rows) - len(ratings))
+    texts = [keys.user] if field_types(schema.user).get(keys.user) == pl.Int64 else []
+    items = ratings.select(keys.item).unique().sort(keys.item)
+    if asked_beyond(keys.item, schema.item):
+        if not metadata or keys.category is None:
+            raise ConfigError(file=str(folder), key="file", found="no metadata", allowed=f"a file {_META}*.json")
+        columns = {keys.item: pl.String, keys.category: pl.String}
+        said = "an object with asin and categories"
+        told = pl.concat(f for one in metadata for f in scan_objects(one, columns, reading, pick=_meta, allowed=said))
+        once = told.unique(keys.item, keep="first", maintain_order=True)
+        reading.leave_out("metadata of an item once more", len(told) - len(once))
+        items = items.join(once, on=keys.item, how="left", maintain_order="left")
+        items = items.with_columns(pl.col(keys.category).fill_null(""))
+        items = numbered(items, [keys.category], reading)
+    ratings = numbered(ratings, [*texts, keys.item], reading).with_columns(pl.lit(1.0).alias("rating"))
+    return Interactions(ratings=ratings, items=numbered(items, [keys.item], reading), next_item=True)
+
+
+def _review(one: Object) -> tuple[Any, ...]:
+    new = "parent_asin" in one
+    user = one["user_id" if new else "reviewerID"]
+    item = one["parent_asin" if new else "asin"]
+    time = one["timestamp"] // 1000 if new else one["unixReviewTime"]
+    rating = one["rating" if new else "overall"]
+    if not (_text(user) and _text(item) and type(time) is int and abs(time) < 2**53):
+        raise ValueError("a field of another type")
+    return user, item, float(rating), time
+
+
+def _meta(one: Object) -> tuple[Any, ...]:
+    item = one["parent_asin"] if "parent_asin" in one else one["asin"]
+    path = one.get("categories", one.get("category"))
+    if path and isinstance(path[0], list):
+        path = path[0]
+    category = path[-1] if path else ""
+    if not (_text(item) and isinstance(category, str)):
+        raise ValueError("a field of another type")
+    return item, category
+
+
+def _text(value: object) -> bool:
+    return isinstance(value, str) and value != ""
