@@ -6,24 +6,30 @@ At start-up the bundle loads in the background, so that /livez answers at once a
 """
 
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from importlib.metadata import version
 
-from fastapi import FastAPI
+from fastapi import APIRouter, FastAPI
+from starlette.types import ASGIApp, Lifespan
 from structlog.typing import FilteringBoundLogger
 
+from service.access import Access
 from service.api.admin import ADMIN_ROUTES, Admin, make_admin_router
 from service.api.answers import answer_errors
-from service.api.console import CONSOLE_ROUTES, Console, make_console_router
+from service.api.console import CONSOLE_ROUTES, Asked, Console, make_console_router, read_files
+from service.api.door import Door
 from service.api.events import EVENTS_PATH, Events
 from service.api.feedback import FEEDBACK_PATH, FeedbackRoute
 from service.api.history import HISTORY_PATH, Histories, make_history_router
 from service.api.observe import Observe
+from service.api.ports import ByPort
 from service.api.routes import ROUTES, Routes, make_router
 from service.api.rows import open_compiled_rows
 from service.api.writes import make_writes_router
-from service.config import Settings, read_admin_key
+from service.config import Settings
+from service.keys import Keys
 from service.loader import Runtimes
 from service.parts import Given, Parts
 from service.process import Process
@@ -44,42 +50,62 @@ def create_app(  # noqa: PLR0913  # whatever a test or a server replaces is a pa
 ) -> FastAPI:
     """The service. `store` replaces the one that the settings name; the app closes either when it ends.
 
-    Raises ValueError if the store's URL cannot be read, SettingsError if the bundle's, the admin key's or the public
-    keys' file or the feature log cannot.
+    All its routes are in the app that is returned; where /admin has a port of its own, it answers elsewhere without it.
+
+    Raises ValueError if the store's URL cannot be read, SettingsError if the bundle's, a file of keys or of public
+    keys or the feature log cannot.
     """
-    key = read_admin_key(settings)
+    access = Access(settings)
     given = Given(clock=clock, store=store, log=log, runtimes=runtimes, process=process)
     parts = Parts(settings, given, routes=_ROUTES)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        async with parts.running():
+        async with parts.running(), access.followed(parts.log):
             yield
 
+    routes = _routes(parts)
+    common = [_writes(parts), make_router(routes)]
+    public, whole = _routers(common, parts, access)
+    app = _app(whole, lifespan, parts.log)
+    inner: ASGIApp = app.build_middleware_stack()
+    if settings.admin_apart:
+        inner = ByPort(_app(public, lifespan, parts.log).build_middleware_stack(), inner, port=settings.admin_port)
+    app.middleware_stack = _observed(inner, routes, parts, door=Door(access.api, origins=settings.origins))
+    return app
+
+
+def _app(routers: Sequence[APIRouter], lifespan: Lifespan[FastAPI], log: FilteringBoundLogger) -> FastAPI:
     app = FastAPI(
         title="CTR Scorer",
         version=version("ctr-scorer"),
         lifespan=lifespan,
         telemetry={"tracing": False, "metrics": False, "logs": False},  # of its own, beside ours
     )
-    _mount_writes(app, parts)
-    if key is not None:
-        _mount_admin(app, parts, key=key)
-    if settings.console:
-        console = Console(parts.serving, settings, vitals=parts.vitals, keyed=key is not None)
-        app.include_router(make_console_router(console))
-    routes = _routes(parts)
-    app.include_router(make_router(routes))
-    answer_errors(app, parts.log)
-    app.middleware_stack = _observed(app, routes, parts)
+    for router in routers:
+        app.include_router(router)
+    answer_errors(app, log)
     return app
 
 
-def _observed(app: FastAPI, routes: Routes, parts: Parts) -> Observe:
-    """The edge: everything that FastAPI answers passes it, and POST /score stays inside."""
+def _routers(common: list[APIRouter], parts: Parts, access: Access) -> tuple[list[APIRouter], list[APIRouter]]:
+    """Those for everybody, and all: with what takes an admin key, if there is one."""
+    admin = [] if access.admin is None else _admin(parts, keys=access.admin)
+    public, whole = list(common), [*common, *admin]
+    if parts.settings.console:
+        make = partial(Console, parts.serving, parts.settings, vitals=parts.vitals, files=read_files())
+        api = access.api is not None
+        public.append(make_console_router(make(keys=Asked(api=api, admin=False))))
+        whole.append(make_console_router(make(keys=Asked(api=api, admin=bool(admin)))))
+    return public, whole
+
+
+def _observed(inner: ASGIApp, routes: Routes, parts: Parts, *, door: Door) -> Observe:
+    """The edge: everything that is answered passes it, and POST /score stays inside."""
     return Observe(
-        app.build_middleware_stack(),
+        inner,
         routes.score,
+        door=door,
         metrics=parts.metrics,
         log=parts.log,
         clock=parts.clock,
@@ -102,7 +128,7 @@ def _routes(parts: Parts) -> Routes:
     )
 
 
-def _mount_writes(app: FastAPI, parts: Parts) -> None:
+def _writes(parts: Parts) -> APIRouter:
     """What callers send that is not to be scored: behaviors and clicks."""
     events = Events(parts.store, parts.settings, metrics=parts.metrics.events, clock=parts.clock)
     feedback = FeedbackRoute(
@@ -112,18 +138,18 @@ def _mount_writes(app: FastAPI, parts: Parts) -> None:
         seen=parts.seen(),
         feature_log=parts.feature_log,
     )
-    app.include_router(make_writes_router(events, feedback))
+    return make_writes_router(events, feedback)
 
 
-def _mount_admin(app: FastAPI, parts: Parts, *, key: bytes) -> None:
-    """What takes the admin key."""
+def _admin(parts: Parts, *, keys: Keys) -> list[APIRouter]:
+    """What takes an admin key."""
     histories = Histories(
         parts.store,
         parts.settings,
-        key=key,
+        keys=keys,
         serving=parts.serving,
         feature_log=parts.feature_log,
         log=parts.log,
     )
-    app.include_router(make_history_router(histories))
-    app.include_router(make_admin_router(Admin(parts.watch, parts.settings, key=key, check=parts.check, log=parts.log)))
+    admin = Admin(parts.watch, parts.settings, keys=keys, check=parts.check, log=parts.log)
+    return [make_history_router(histories), make_admin_router(admin)]

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated, Literal, NoReturn
 
@@ -12,9 +13,9 @@ from rich.progress import Progress, TimeElapsedColumn
 
 from model.bundle.errors import ConfigError
 from service.bench.command import bench
-from service.config import Settings, SettingsError, read_settings
+from service.config import PREFIX, Settings, SettingsError, read_settings
 from service.logs import DescriptorSink, json_log
-from service.port import hold_port
+from service.port import PortError, hold_port
 from service.process import Place
 from service.stores.base import StoreError, StoreMisconfigured
 
@@ -22,18 +23,24 @@ CONFIG_ERROR, STORE_ERROR, PORT_ERROR = 2, 1, 3  # exit codes
 
 cli = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__)
 
-StoreFlag = Annotated[str | None, typer.Option(help="redis://... or memory://; CTR_STORE.")]
+
+def _flag(setting: str) -> str:
+    """What --help says of a flag is what docs/configuration.md says of its setting."""
+    return f"{Settings.model_fields[setting].description} {PREFIX}{setting.upper()}."
+
+
+StoreFlag = Annotated[str | None, typer.Option(help=_flag("store"))]
 
 
 @cli.command()
 def serve(  # noqa: PLR0913  # one parameter per flag
     *,
-    bundle: Annotated[str | None, typer.Option(help="Bundle folder; CTR_BUNDLE.")] = None,
+    bundle: Annotated[str | None, typer.Option(help=_flag("bundle"))] = None,
     store: StoreFlag = None,
-    host: Annotated[str | None, typer.Option(help="Address to listen on; CTR_HOST.")] = None,
-    port: Annotated[int | None, typer.Option(help="Port to listen on; CTR_PORT.")] = None,
-    workers: Annotated[int | None, typer.Option(help="Processes behind the port; CTR_WORKERS.")] = None,
-    threads: Annotated[int | None, typer.Option(help="Compute threads of each process; CTR_THREADS.")] = None,
+    host: Annotated[str | None, typer.Option(help=_flag("host"))] = None,
+    port: Annotated[int | None, typer.Option(help=_flag("port"))] = None,
+    workers: Annotated[int | None, typer.Option(help=_flag("workers"))] = None,
+    threads: Annotated[int | None, typer.Option(help=_flag("threads"))] = None,
 ) -> None:
     """Serve POST /score until SIGTERM. Every setting is also an environment variable, CTR_...; flags win."""
     settings = _settings(bundle=bundle, store=store, host=host, port=port, workers=workers, threads=threads)
@@ -89,8 +96,8 @@ def load_items(
 def consume_events(
     *,
     store: StoreFlag = None,
-    stream: Annotated[str | None, typer.Option(help="Redis Stream to read; CTR_EVENTS_STREAM.")] = None,
-    consumer: Annotated[str | None, typer.Option(help="This consumer's name; CTR_EVENTS_CONSUMER.")] = None,
+    stream: Annotated[str | None, typer.Option(help=_flag("events_stream"))] = None,
+    consumer: Annotated[str | None, typer.Option(help=_flag("events_consumer"))] = None,
 ) -> None:
     """Write the events of a Redis Stream to the store until SIGTERM, at least once each."""
     settings = _settings(store=store, events_stream=stream, events_consumer=consumer)
@@ -136,6 +143,9 @@ def _serve(settings: Settings, *, place: Place | None = None, port: int | None =
 
     try:
         serve(settings, place=place, port=port)
+    except PortError as error:
+        print(error, file=sys.stderr)
+        sys.exit(PORT_ERROR)
     except SettingsError as error:
         print(*error.problems, sep="\n", file=sys.stderr)
         sys.exit(CONFIG_ERROR)
@@ -148,15 +158,21 @@ def _supervise(settings: Settings) -> int:
     """The parent of several processes; returns its exit code."""
     from service.supervisor import Restarts, Supervisor  # noqa: PLC0415  # other commands need not wait for it
 
-    try:
-        held = hold_port(settings.host, settings.port)
-    except OSError as error:
-        _stop(f"CTR_HOST, CTR_PORT: {error}", code=PORT_ERROR)
-    log = json_log(settings.log_level, sink=DescriptorSink(sys.stdout.fileno()))
-    with held:
-        port = held.getsockname()[1]
+    with ExitStack() as held:
+        port = _hold(held, settings.host, settings.port, names="CTR_HOST, CTR_PORT")
+        if settings.admin_apart:
+            _hold(held, settings.admin_host, settings.admin_port, names="CTR_ADMIN_HOST, CTR_ADMIN_PORT")
+        log = json_log(settings.log_level, sink=DescriptorSink(sys.stdout.fileno()))
         log.info(f"{settings.workers} processes running on http://{settings.host}:{port}")
         return Supervisor(settings, _serve, port=port, log=log, restarts=Restarts()).run()
+
+
+def _hold(held: ExitStack, host: str, port: int, *, names: str) -> int:
+    """Hold a port until `held` is closed; the port. `names` are the settings that it comes from."""
+    try:
+        return int(held.enter_context(hold_port(host, port)).getsockname()[1])
+    except OSError as error:
+        _stop(f"{names}: {error}", code=PORT_ERROR)
 
 
 async def _load_items(file: Path, settings: Settings, *, key: str, ttl_s: int) -> int:

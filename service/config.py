@@ -3,14 +3,14 @@
 environment, flags --read_settings--> Settings, passed on as an argument from there
 """
 
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
 
-from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import ValidationError, model_validator
 from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
+from service.access_settings import AccessSettings
 from service.bundle_settings import BundleSettings
 from service.event_settings import EventSettings
 from service.feedback_settings import FeedbackSettings
@@ -20,8 +20,7 @@ from service.server_settings import ServerSettings
 from service.store_settings import StoreSettings
 
 PREFIX = "CTR_"
-_SECRET = ("store", "admin_key")  # never repeated in a message; the URL of a store may carry a password
-_ADMIN_KEY = re.compile(r"[\x21-\x7e]{16,256}")
+_SECRET = ("store", "admin_key", "api_keys")  # never repeated in a message; the URL of a store may carry a password
 
 
 class SettingsError(ValueError):
@@ -34,6 +33,7 @@ class SettingsError(ValueError):
 
 class Settings(
     ServerSettings,
+    AccessSettings,
     BundleSettings,
     StoreSettings,
     ScoringSettings,
@@ -44,11 +44,6 @@ class Settings(
     """What an operator can choose. `Settings(...)` itself reads no environment; `read_settings` does."""
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid", hide_input_in_errors=True)
-
-    admin_key: SecretStr | None = Field(
-        None, description="Key of the /admin routes, 16 to 256 characters; without one they do not exist."
-    )
-    admin_key_file: str = Field("", description="File that holds the key of the /admin routes, instead of the key.")
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -62,18 +57,9 @@ class Settings(
             raise ValueError(f"{PREFIX}RUNTIME=native and {PREFIX}PRECISION=bfloat16 are the CPU's, see {PREFIX}DEVICE")
         if self.workers > 1 and self.store.startswith("memory://"):
             raise ValueError(f"{PREFIX}WORKERS must be 1 with {PREFIX}STORE=memory://, which no two processes share")
-        if self.admin_key is not None and self.admin_key_file:
-            raise ValueError(f"{PREFIX}ADMIN_KEY and {PREFIX}ADMIN_KEY_FILE exclude each other")
+        if self.admin_apart and self.admin_port == self.port:
+            raise ValueError(f"{PREFIX}ADMIN_PORT must not be {PREFIX}PORT; 0 puts /admin there")
         return self
-
-    @field_validator("admin_key")
-    @classmethod
-    def _strong(cls, key: SecretStr | None) -> SecretStr | None:
-        if key is None or not key.get_secret_value():  # set but empty, as compose files do: none
-            return None
-        if not _ADMIN_KEY.fullmatch(key.get_secret_value()):
-            raise ValueError("must be 16 to 256 printable ASCII characters without spaces")
-        return key
 
     @classmethod
     def settings_customise_sources(
@@ -119,23 +105,6 @@ def _with_store(found: Mapping[str, object], flags: Mapping[str, object]) -> dic
     except (OSError, UnicodeDecodeError) as error:
         why = error.strerror if isinstance(error, OSError) else "it is no text"
         raise SettingsError([f"{PREFIX}STORE_FILE: cannot be read: {why}"]) from None
-
-
-def read_admin_key(settings: Settings) -> bytes | None:
-    """The key of the /admin routes, from wherever it is; None if there is none. Raises SettingsError."""
-    if settings.admin_key is not None:
-        return settings.admin_key.get_secret_value().encode()
-    if not settings.admin_key_file:
-        return None
-    try:
-        key = Path(settings.admin_key_file).read_text(encoding="ascii").strip()
-    except OSError as error:
-        raise SettingsError([f"{PREFIX}ADMIN_KEY_FILE: cannot be read: {error.strerror}"]) from error
-    except ValueError:
-        key = ""
-    if not _ADMIN_KEY.fullmatch(key):
-        raise SettingsError([f"{PREFIX}ADMIN_KEY_FILE: must hold 16 to 256 printable ASCII characters without spaces"])
-    return key.encode()
 
 
 def _problem(detail: Mapping[str, object], given: Mapping[str, object]) -> str:

@@ -2,8 +2,9 @@
 
 ServiceError                 status  error_type
 ├── InvalidRequest              422  invalid_request    the caller must change the request
-├── Unauthorized                401  unauthorized       the admin key is missing
-├── Forbidden                   403  forbidden          another key than the admin key
+├── Unauthorized                401  unauthorized       the key is missing
+├── Forbidden                   403  forbidden          a key that is none of those that count
+├── ForeignOrigin               403  foreign_origin     a web page of somebody else sends what would change something
 ├── Conflict                    409  conflict           what there is does not allow it; the message says what
 ├── TooLarge                    413  too_large          body, candidates or history above a limit of this service
 ├── Overloaded                  429  overloaded         no room now; Retry-After says when to try again
@@ -47,6 +48,13 @@ class Forbidden(ServiceError):
 
     status = 403
     error_type = "forbidden"
+
+
+class ForeignOrigin(ServiceError):
+    """A visitor's browser was told to send this by a page that is not ours."""
+
+    status = 403
+    error_type = "foreign_origin"
 
 
 class Conflict(ServiceError):

@@ -19,7 +19,8 @@ PHASES = ("parse", "store", "encode", "queue", "compute", "explain", "render", "
 OTHER = "other"  # unknown paths, statuses and reasons: a label must not be the caller's to choose
 SCORE_ROUTE = "/score"
 _CODES = (200, 202, 401, 403, 404, 405, 409, 413, 422, 429, 499, 500, 503, 504)
-_SCORE_CODES = (200, 405, 413, 422, 429, 499, 500, 503, 504)  # shown from the start: a rate needs the 0 before the 1
+# Shown from the start: a rate needs the 0 before the 1.
+_SCORE_CODES = (200, 401, 403, 405, 413, 422, 429, 499, 500, 503, 504)
 _REASONS = (
     *(error.error_type for error in ServiceError.__subclasses__()),
     *("internal_error", "method_not_allowed", OTHER),

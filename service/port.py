@@ -1,4 +1,4 @@
-"""The port that several processes share.
+"""Ports: the one that several processes share, and that of /admin.
 
 Each process has its own listening socket (SO_REUSEPORT), and the kernel spreads new connections over them by a hash of
 their addresses.
@@ -7,9 +7,18 @@ their addresses.
 import socket
 
 
+class PortError(Exception):
+    """A port that cannot be listened on. The message names the settings and the reason."""
+
+
 def shared_socket(host: str, port: int) -> socket.socket:
     """A socket for `host` and `port`, bound and not yet listening. Raises OSError: the address is taken or unknown."""
     return _bound(host, port, share=True)
+
+
+def own_socket(host: str, port: int) -> socket.socket:
+    """A socket for `host` and `port` that nobody may share. Raises OSError as `shared_socket` does."""
+    return _bound(host, port, share=False)
 
 
 def hold_port(host: str, port: int) -> socket.socket:

@@ -7,6 +7,7 @@ second SIGINT, from somebody at a terminal, does not wait for what is in flight.
 import asyncio
 import multiprocessing
 import signal
+import socket
 import sys
 import threading
 from types import FrameType
@@ -15,11 +16,11 @@ import uvicorn
 from fastapi import FastAPI
 
 from service.app import create_app
-from service.config import Settings
+from service.config import PREFIX, Settings
 from service.connection import KEEP_ALIVE_S, Connection
 from service.drain import Drain
 from service.logs import DescriptorSink, SafeSink, json_log, redirect_stdlib
-from service.port import shared_socket
+from service.port import PortError, own_socket, shared_socket
 from service.process import Place, Process
 from service.shared_metrics import share_values
 from service.stores.base import StoreMisconfigured
@@ -31,9 +32,21 @@ BACKLOG = 2048  # connections that wait to be accepted; uvicorn's own default
 class Server(uvicorn.Server):
     """uvicorn with a drain in place of its own way to end, which would pass the signal on once all is closed."""
 
-    def __init__(self, config: uvicorn.Config, drain: Drain) -> None:
+    def __init__(self, config: uvicorn.Config, drain: Drain, *, admin: socket.socket | None = None) -> None:
+        """`admin` is a second port to listen on, bound and not yet listening."""
         super().__init__(config)
         self._drain = drain
+        self._admin = admin
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """What uvicorn calls to begin."""
+        await super().startup(sockets)
+        if self._admin is not None and not self.should_exit:
+            loop = asyncio.get_running_loop()
+            self.servers.append(await loop.create_server(self._connection, sock=self._admin, backlog=BACKLOG))
+
+    def _connection(self) -> Connection:
+        return Connection(config=self.config, server_state=self.server_state, app_state=self.lifespan.state)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """What uvicorn calls on SIGTERM and SIGINT, in the main thread."""
@@ -50,7 +63,8 @@ def serve(settings: Settings, *, place: Place | None = None, port: int | None = 
     """Serve until a signal or, at a place among several, until the parent is gone.
 
     At a place, `port` is shared with the other processes (SO_REUSEPORT). Raises ValueError if the store's URL cannot
-    be read or the store refuses us for good, OSError or (on its own) SystemExit if the port cannot be listened on.
+    be read or the store refuses us for good, OSError or (on its own) SystemExit if the port cannot be listened on,
+    PortError if that of /admin cannot.
     """
     sink = SafeSink(DescriptorSink(sys.stdout.fileno()))
     log = json_log(settings.log_level, sink=sink)
@@ -62,9 +76,20 @@ def serve(settings: Settings, *, place: Place | None = None, port: int | None = 
         _drain_without_parent(drain)
     if place is None or not place.restarted:  # one that replaces another must serve, degraded if need be
         _check_store(settings)
+    admin = _admin_socket(settings, shared=place is not None)
     app = create_app(settings, log=log, process=process)
-    server = Server(_config(app, settings), drain)
+    server = Server(_config(app, settings), drain, admin=admin)
     server.run(None if port is None else [shared_socket(settings.host, port)])
+
+
+def _admin_socket(settings: Settings, *, shared: bool) -> socket.socket | None:
+    """For the port of /admin, where it has one of its own. Raises PortError."""
+    if not settings.admin_apart:
+        return None
+    try:
+        return (shared_socket if shared else own_socket)(settings.admin_host, settings.admin_port)
+    except OSError as error:
+        raise PortError(f"{PREFIX}ADMIN_HOST, {PREFIX}ADMIN_PORT: {error}") from error
 
 
 def _check_store(settings: Settings) -> None:

@@ -22,13 +22,14 @@ from model.bundle.signature import ManifestCheck
 from service.api.answers import json_answer
 from service.api.body import read_body
 from service.api.exchange import exchange_of
-from service.api.key import check_key
+from service.api.key import ADMIN_KEY, check_key
 from service.api.openapi import PROMOTE_REQUEST, refusals
 from service.api.parse import read_model
 from service.api.routes import DirectRoute
 from service.api.schemas import Promotion
 from service.config import Settings
 from service.errors import Conflict
+from service.keys import Keys
 from service.low_priority import in_low_priority
 from service.serving import Served
 from service.source import BundleSource, is_url
@@ -48,21 +49,21 @@ class Admin:
         watch: Watch,
         settings: Settings,
         *,
-        key: bytes,
+        keys: Keys,
         log: FilteringBoundLogger,
         check: ManifestCheck | None = None,
     ) -> None:
         """`check` sees the manifest of a version before a pointer is moved to it."""
         self._watch = watch
         self._settings = settings
-        self._key = key
+        self._keys = keys
         self._check = check
         self._log = log
         self._one_at_a_time = asyncio.Lock()
 
     async def bundles(self, request: Request) -> Response:
         """The versions that are there, where the pointers lead, what this process serves and what it refused last."""
-        check_key(request.scope, self._key)
+        check_key(request.scope, self._keys, kind=ADMIN_KEY)
         versions, pointers = await self._do(partial(_overview, self._watch.source))
         settings, lineup, refusal = self._settings, self._watch.serving.lineup, self._watch.last_refusal
         body = {
@@ -78,7 +79,7 @@ class Admin:
 
     async def promote(self, request: Request) -> Response:
         """Point `stable` or `canary` at a version whose checksums hold. Every process loads it at its next look."""
-        check_key(request.scope, self._key)
+        check_key(request.scope, self._keys, kind=ADMIN_KEY)
         raw = await read_body(request.scope, request.receive, limit=_MAX_BODY_BYTES, timeout_s=_BODY_TIMEOUT_S)
         asked = read_model(Promotion, raw)
         root = self._root()
@@ -90,12 +91,12 @@ class Admin:
 
         A canary that points to the version taken back ends with it.
         """
-        check_key(request.scope, self._key)
+        check_key(request.scope, self._keys, kind=ADMIN_KEY)
         return self._moved(request, STABLE, await self._do(partial(_roll_back, self._root(), check=self._check)))
 
     async def end_canary(self, request: Request) -> Response:
         """Take the pointer `canary` away: all users get the stable bundle."""
-        check_key(request.scope, self._key)
+        check_key(request.scope, self._keys, kind=ADMIN_KEY)
         if not await self._do(partial(remove_pointer, self._root(), CANARY)):
             raise Conflict("there is no canary")
         return self._moved(request, CANARY, None)

@@ -6,7 +6,7 @@ load nothing from elsewhere and runs no script that is not a file of ours (Conte
 
 import gzip
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib.resources import files
 from importlib.resources.abc import Traversable
@@ -54,16 +54,26 @@ class File:
     media_type: str
 
 
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """Which keys are to be typed: for the route that shows histories, and for all others."""
+
+    admin: bool
+    api: bool
+
+
 class Console:
     """The endpoints."""
 
-    def __init__(self, serving: Serving, settings: Settings, *, vitals: Vitals, keyed: bool) -> None:
-        """`keyed`: there is an admin key, and so a route that shows histories."""
+    def __init__(
+        self, serving: Serving, settings: Settings, *, vitals: Vitals, files: Mapping[str, File], keys: Asked
+    ) -> None:
+        """`files` are the page's own, of `read_files`."""
         self._serving = serving
         self._settings = settings
         self._vitals = vitals
-        self._keyed = keyed
-        self._files = dict(_read(files("service").joinpath("console"), ""))
+        self._keys = keys
+        self._files = files
 
     async def page(self, request: Request) -> Response:
         """The console, a page for people."""
@@ -88,7 +98,8 @@ class Console:
             "bundles": {served.role: _summary(served) for served in self._serving.lineup},
             "canary_percent": settings.canary_percent,
             "open_circuits": self._serving.open_circuits,
-            "admin_key": self._keyed,
+            "admin_key": self._keys.admin,
+            "api_key": self._keys.api,
             "slo_s": settings.slo_s,
             "limits": {
                 "candidates": settings.max_candidates,
@@ -129,6 +140,11 @@ class Console:
         if "gzip" in (header(request.scope, b"accept-encoding") or ""):
             return Response(file.zipped, media_type=file.media_type, headers={**headers, "Content-Encoding": "gzip"})
         return Response(file.plain, media_type=file.media_type, headers=headers)
+
+
+def read_files() -> Mapping[str, File]:
+    """The page's files by path."""
+    return dict(_read(files("service").joinpath("console"), ""))
 
 
 def make_console_router(console: Console) -> APIRouter:

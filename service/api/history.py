@@ -9,13 +9,14 @@ from structlog.typing import FilteringBoundLogger
 from model.bundle.records import ACTIONS, NOT_GIVEN
 from service.api.answers import json_answer
 from service.api.exchange import exchange_of
-from service.api.key import check_key
+from service.api.key import ADMIN_KEY, check_key
 from service.api.openapi import HISTORY_PARAMETERS, refusals
 from service.api.routes import DirectRoute
 from service.config import Settings
 from service.errors import InvalidRequest, StoreUnavailable
 from service.events import is_name, shown
 from service.feature_log import FeatureLog
+from service.keys import Keys
 from service.serving import Serving
 from service.stores.base import BehaviorStore, StoreError
 
@@ -30,14 +31,14 @@ class Histories:
         store: BehaviorStore,
         settings: Settings,
         *,
-        key: bytes,
+        keys: Keys,
         serving: Serving,
         feature_log: FeatureLog,
         log: FilteringBoundLogger,
     ) -> None:
         self._store = store
         self._settings = settings
-        self._key = key
+        self._keys = keys
         self._serving = serving
         self._feature_log = feature_log
         self._log = log
@@ -52,7 +53,7 @@ class Histories:
             raise StoreUnavailable("the store did not answer") from error
         columns = (behaviors[name].tolist() for name in ("item", "category", "time", "action"))
         history = [_shown(*values) for values in zip(*columns, strict=True)]
-        return json_answer({"user_id": user_id, "history": history})
+        return json_answer({"user_id": user_id, "history": history}, headers={"Cache-Control": "no-store"})
 
     async def erase(self, request: Request) -> Response:
         """Forget a user, and say what was forgotten. Repeating it is right after any error."""
@@ -81,7 +82,7 @@ class Histories:
     def _admit(self, request: Request) -> str:
         """The user, if the key is right. From here on, metrics and log see the route without the user's id."""
         exchange_of(request.scope).route = HISTORY_PATH
-        check_key(request.scope, self._key)
+        check_key(request.scope, self._keys, kind=ADMIN_KEY)
         user_id = str(request.path_params["user_id"])
         if not is_name(user_id):
             raise InvalidRequest(

@@ -13,6 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from structlog.typing import FilteringBoundLogger
 
 from service.api.answers import refused, unexpected
+from service.api.door import Door
 from service.api.exchange import Exchange, open_exchange
 from service.drain import Drain
 from service.errors import DeadlineExceeded, ServiceError
@@ -23,6 +24,7 @@ from service.tracing import Tracing
 
 SCORE_PATH = "/score"
 Endpoint = Callable[[Request], Awaitable[Response]]
+_HEADERS = ((b"x-content-type-options", b"nosniff"), (b"x-frame-options", b"DENY"))  # of every answer
 
 
 class Observe:
@@ -33,6 +35,7 @@ class Observe:
         app: ASGIApp,
         score: Endpoint,
         *,
+        door: Door,
         metrics: Metrics,
         log: FilteringBoundLogger,
         clock: Clock,
@@ -43,6 +46,7 @@ class Observe:
         """A request that takes longer than `slow_s` is logged as a warning; 0: none is."""
         self._app = app
         self._score = score
+        self._door = door
         self._metrics = metrics
         self._log = log
         self._clock = clock
@@ -69,7 +73,8 @@ class Observe:
                 answer = await self._answer(exchange, Request(scope, receive))
                 await answer(scope, receive, send_observed)
             else:
-                await self._app(scope, receive, send_observed)
+                app = self._refusal(exchange, scope) or self._app
+                await app(scope, receive, send_observed)
         except Exception:
             self._log.error("unexpected error", request_id=exchange.request_id, route=exchange.route, exc_info=True)
             if exchange.status:  # too late for another answer; the server closes the connection
@@ -87,7 +92,7 @@ class Observe:
         return exchange
 
     def _headers(self, exchange: Exchange) -> list[tuple[bytes, bytes]]:
-        headers = [(b"x-request-id", exchange.request_id.encode()), (b"x-content-type-options", b"nosniff")]
+        headers = [(b"x-request-id", exchange.request_id.encode()), *_HEADERS]
         if exchange.trace is not None:
             headers.append((b"traceresponse", exchange.trace.response.encode()))
         if self._drain.draining:  # so that callers with a connection go elsewhere
@@ -96,9 +101,18 @@ class Observe:
 
     async def _answer(self, exchange: Exchange, request: Request) -> Response:
         try:
+            self._door.check(request.scope)
             return await self._score(request)
         except ServiceError as error:
             return refused(exchange, error, self._log)
+
+    def _refusal(self, exchange: Exchange, scope: Scope) -> Response | None:
+        """The answer to whoever is not let in."""
+        try:
+            self._door.check(scope)
+        except ServiceError as error:
+            return refused(exchange, error, self._log)
+        return None
 
     def _close(self, exchange: Exchange) -> None:
         exchange.phases["total"] = self._clock() - exchange.started

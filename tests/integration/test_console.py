@@ -37,7 +37,10 @@ def folder(trained_runs: dict[str, Path], tmp_path_factory: pytest.TempPathFacto
 def service(folder: Path, redis_server: EmbeddedRedis) -> Iterator[str]:
     """The service with both bundles and a history of user 17."""
     slow = {"deadline_ms": 10_000, "store_timeout_ms": 3000, "queue_ms": 10_000}
-    with serving(folder, redis_server.url, admin_key=KEY, canary_percent=20, threads=1, **slow) as (_, url):
+    with serving(folder, redis_server.url, admin_key=KEY, admin_port=0, canary_percent=20, threads=1, **slow) as (
+        _,
+        url,
+    ):
         wait_until(lambda: metric(url, "ctr_bundle_info", role="canary") == 1)
         remember(url, USER)
         yield url

@@ -72,7 +72,8 @@ def serve(bundle_path: Path) -> Serve:
         runtimes: Runtimes = RUNTIMES,
         **settings: object,
     ) -> AsyncIterator[httpx.AsyncClient]:
-        chosen = Settings(**{"bundle": str(bundle_path), "store": "memory://", "threads": 2, **settings})
+        own = {"bundle": str(bundle_path), "store": "memory://", "threads": 2, "admin_port": 0}
+        chosen = Settings(**{**own, **settings})
         app = create_app(
             chosen, store=store, log=json_log(chosen.log_level, sink=log or io.BytesIO()), runtimes=runtimes
         )

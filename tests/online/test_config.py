@@ -33,7 +33,7 @@ def test_an_unknown_key_is_named():
     """A misspelt key is an error, not a default."""
     (problem,) = problems({"CTR_PROT": "1"})
 
-    assert problem.startswith("CTR_PROT: not a setting, allowed: CTR_ADMIN_KEY, ")
+    assert problem.startswith("CTR_PROT: not a setting, allowed: CTR_ADMIN_HOST, ")
 
 
 def test_every_wrong_value_is_named():
