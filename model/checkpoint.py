@@ -4,8 +4,6 @@ checkpoint.safetensors   tensors: weights, best weights, optimiser, torch's rand
                          metadata: JSON of the place in the run and of what run it is
 """
 
-import dataclasses
-import hashlib
 import json
 import os
 from collections.abc import Mapping
@@ -18,7 +16,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from model.bundle.errors import ConfigError
-from model.data.batches import EncodedSplit
+from model.data.rows import Split
 
 CHECKPOINT = "checkpoint.safetensors"
 
@@ -75,7 +73,7 @@ class Checkpoints:
         return Snapshot(tensors=tensors, place=place)
 
 
-def run_identity(config: Mapping[str, Any], splits: Mapping[str, EncodedSplit]) -> dict[str, Any]:  # Any: JSON
+def run_identity(config: Mapping[str, Any], splits: Mapping[str, Split]) -> dict[str, Any]:  # Any: JSON
     """Every setting that shapes the weights, by dotted key, and a digest of each encoded split.
 
     `config` is the table of `run_folder.config_table`. Where the log lies does not matter, its content does.
@@ -84,17 +82,4 @@ def run_identity(config: Mapping[str, Any], splits: Mapping[str, EncodedSplit]) 
     for section in ("schema", "net", "train"):
         identity |= {f"{section}.{key}": value for key, value in config[section].items()}
     del identity["train.checkpoint_batches"]
-    return {**identity, **{f"data.{name}": _digest(split) for name, split in splits.items()}}
-
-
-def _digest(split: EncodedSplit) -> str:
-    digest = hashlib.sha256()
-    for field in dataclasses.fields(split):
-        value = getattr(split, field.name)
-        if value is None:  # a log without that column
-            continue
-        arrays = value if isinstance(value, dict) else {field.name: value} if value is not None else {}
-        for name in sorted(arrays):
-            digest.update(f"{name} {arrays[name].dtype} {arrays[name].shape}".encode())
-            digest.update(memoryview(arrays[name].copy(order="C")).cast("B") if arrays[name].size else b"")
-    return digest.hexdigest()[:16]
+    return {**identity, **{f"data.{name}": split.digest() for name, split in splits.items()}}

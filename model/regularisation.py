@@ -17,6 +17,7 @@ from torch import Tensor
 from model.bundle.schema import PADDING, Schema, Side
 from model.bundle.vocabulary import Ids
 from model.data.batches import EncodedSplit
+from model.data.rows import Split
 
 _CHUNK = 1 << 18  # impressions counted at a time: with their histories they are sorted
 _SIDES: tuple[Side, ...] = ("user", "context", "item")
@@ -45,9 +46,13 @@ def l2_gradient(weight_TE: Tensor, impressions_T: Tensor, *, strength: float) ->
     return weight_TE * (strength / impressions_T.clamp(min=1).to(weight_TE.dtype))[:, None]
 
 
-def impressions_by_table(split: EncodedSplit, schema: Schema, sizes: dict[str, int]) -> dict[str, Tensor]:
+def impressions_by_table(split: Split, schema: Schema, sizes: dict[str, int]) -> dict[str, Tensor]:
     """`count_impressions` of every feature that has a table, as tensors."""
-    return {name: torch.from_numpy(count_impressions(split, schema, name, size=size)) for name, size in sizes.items()}
+    counts = {name: np.zeros(size, dtype=np.int64) for name, size in sizes.items()}
+    for part in split.parts():
+        for name, size in sizes.items():
+            counts[name] += count_impressions(part, schema, name, size=size)
+    return {name: torch.from_numpy(count) for name, count in counts.items()}
 
 
 def _met(split: EncodedSplit, schema: Schema, name: str, rows: slice) -> Iterator[tuple[Ids, Ids]]:

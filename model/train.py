@@ -11,9 +11,9 @@ from torch import Tensor
 from model.batch_loss import BatchLoss, adapted, training_device
 from model.bundle.vocabulary import Ids
 from model.checkpoint import Checkpoints, Snapshot
-from model.data.batches import EncodedSplit, batches
 from model.data.fresh_negatives import FreshNegatives
 from model.data.negatives import NegativeSampler
+from model.data.rows import Split
 from model.evaluate import predict
 from model.metrics import all_metrics
 from model.nets import Net
@@ -42,8 +42,8 @@ class Samples:
     the non-clicks of `train` stay as they are.
     """
 
-    train: EncodedSplit
-    valid: EncodedSplit
+    train: Split
+    valid: Split
     sampler: NegativeSampler | None = None
     fresh: FreshNegatives | None = None
     impressions: Mapping[str, Tensor] | None = None  # for train.embedding_l2: regularisation.impressions_by_table
@@ -103,7 +103,7 @@ class _Run:
         self.epoch, self.batch = 1, 0  # the epoch, and how many of its batches are done
         self.rng = np.random.default_rng(config.seed)
         self.epoch_rng = self.rng.bit_generator.state  # as it was when the epoch began
-        steps = math.ceil(len(samples.train) / config.batch_size)
+        steps = samples.train.steps(config.batch_size)
         self.optimizer = NetOptimizer(
             net, config, steps_per_epoch=steps, impressions=samples.impressions, max_norm=net.embedding.max_norm
         )
@@ -142,10 +142,10 @@ class _Run:
         now = self.rng.bit_generator.state
         self.rng.bit_generator.state = self.epoch_rng
         size, bucket = self.config.batch_size, self.config.length_buckets
-        order = list(batches(self.samples.train, batch_size=size, rng=self.rng, bucket=bucket))
+        order = self.samples.train.order(batch_size=size, rng=self.rng, bucket=bucket)
         if self.batch:
             self.rng.bit_generator.state = now
-        return iter(order)
+        return order
 
     def _step(self, rows: Ids) -> float:
         self.net.train()

@@ -1,8 +1,12 @@
 """A split as encoded tensors, and the order in which training goes through it.
 
-N rows, B rows of a batch, T behaviors of all rows end to end, L the longest history of a batch, F fields of a behavior.
+An `EncodedSplit` is a `rows.Split` that is in memory. N rows, B rows of a batch, T behaviors of all rows end to end,
+L the longest history of a batch, F fields of a behavior.
 """
 
+import dataclasses
+import hashlib
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
@@ -52,13 +56,36 @@ class EncodedSplit:
         """[N] behaviors in each row's history."""
         return np.diff(self.offsets)
 
+    def parts(self) -> "Iterator[EncodedSplit]":
+        """The split itself: it is in memory as a whole."""
+        yield self
+
+    def order(self, *, batch_size: int, rng: np.random.Generator, bucket: bool) -> Iterator[Ids]:
+        """An epoch's `batches`, all drawn at once."""
+        return iter(list(batches(self, batch_size=batch_size, rng=rng, bucket=bucket)))
+
+    def steps(self, batch_size: int) -> int:
+        """Batches of an epoch."""
+        return math.ceil(len(self) / batch_size)
+
+    def digest(self) -> str:
+        """16 hexadecimal digits of all that the split holds."""
+        digest = hashlib.sha256()
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            arrays = value if isinstance(value, dict) else {field.name: value} if value is not None else {}
+            for name in sorted(arrays):
+                digest.update(f"{name} {arrays[name].dtype} {arrays[name].shape}".encode())
+                digest.update(memoryview(arrays[name].copy(order="C")).cast("B") if arrays[name].size else b"")
+        return digest.hexdigest()[:16]
+
     def take(self, rows: Ids) -> Tensors:
         """The tensors of a batch: user_*, context_* [B, ...], item_* [B, 1, ...], history [B, L, F], history_len [B],
         label [B]. Without behaviors in the schema there are no history tensors. Logged negatives are `negatives`
         [B, L, F].
         """
-        out: Tensors = {name: tensor[rows] for name, tensor in self.request.items()}
-        out |= {name: tensor[rows][:, None] for name, tensor in self.items.items()}
+        out: Tensors = {name: _wide(tensor[rows]) for name, tensor in self.request.items()}
+        out |= {name: _wide(tensor[rows])[:, None] for name, tensor in self.items.items()}
         if self.history.shape[1]:
             starts = self.offsets[rows]
             lengths = self.offsets[rows + 1] - starts
@@ -68,14 +95,37 @@ class EncodedSplit:
                 out["negatives"] = pad_history(self.negatives[at], lengths)["history"]
         return {**out, "label": self.label[rows]}
 
+    def rows(self, rows: Ids) -> "EncodedSplit":
+        """The split of these rows, in this order."""
+        starts, lengths = self.offsets[rows], self.lengths[rows]
+        at = slices(starts, lengths)
+        return EncodedSplit(
+            label=self.label[rows],
+            user=self.user[rows],
+            timestamp=self.timestamp[rows],
+            request={name: tensor[rows] for name, tensor in self.request.items()},
+            items={name: tensor[rows] for name, tensor in self.items.items()},
+            history=self.history[at],
+            offsets=np.concatenate([[0], np.cumsum(lengths)]),
+            negatives=None if self.negatives is None else self.negatives[at],
+        )
+
 
 def encode_split(frame: pl.DataFrame, encoder: Encoder) -> EncodedSplit:
     """Encode a split with the methods that serve requests. Raises EncodeError for a value that cannot be encoded."""
-    keys = encoder.schema.keys
-    user, context, item = (_columns(frame, encoder, side) for side in _SIDES)
     history, lengths = _history(frame, encoder, history_columns(encoder.schema))
     logged = negative_columns(encoder.schema)
     has_negatives = bool(logged) and set(logged.values()) <= set(frame.columns)
+    negatives = _history(frame, encoder, logged)[0] if has_negatives else None
+    return encode_rows(frame, encoder, history=history, lengths=lengths, negatives=negatives)
+
+
+def encode_rows(
+    frame: pl.DataFrame, encoder: Encoder, *, history: Ids, lengths: Ids, negatives: Ids | None = None
+) -> EncodedSplit:
+    """`encode_split` of a frame whose histories are encoded already: [T, F] end to end, and how long each is [N]."""
+    keys = encoder.schema.keys
+    user, context, item = (_columns(frame, encoder, side) for side in _SIDES)
     return EncodedSplit(
         label=frame[keys.label].to_numpy().astype(np.float32),
         user=_groups(frame[keys.user]),
@@ -84,7 +134,7 @@ def encode_split(frame: pl.DataFrame, encoder: Encoder) -> EncodedSplit:
         items=encoder.encode_items(item),
         history=history,
         offsets=np.concatenate([[0], np.cumsum(lengths)]),
-        negatives=_history(frame, encoder, logged)[0] if has_negatives else None,
+        negatives=negatives,
     )
 
 
@@ -97,9 +147,16 @@ def batches(
     history length together, so that less is padded: rows are shuffled, sorted by length within pools of 50 batches, cut
     into batches, and all batches shuffled again. The same `rng` state gives the same batches.
     """
-    order = np.arange(len(split)) if rng is None else rng.permutation(len(split))
+    return batches_of(split.lengths, batch_size=batch_size, rng=rng, bucket=bucket)
+
+
+def batches_of(
+    lengths: Ids, *, batch_size: int, rng: np.random.Generator | None = None, bucket: bool = True
+) -> Iterator[Ids]:
+    """`batches` of rows with histories of these lengths [N]."""
+    order = np.arange(len(lengths)) if rng is None else rng.permutation(len(lengths))
     if rng is not None and bucket:
-        order = _sorted_in_pools(order, split.lengths, pool=batch_size * _POOL_BATCHES)
+        order = _sorted_in_pools(order, lengths, pool=batch_size * _POOL_BATCHES)
     starts = np.arange(0, len(order), batch_size)
     for start in starts if rng is None else rng.permutation(starts):
         yield order[start : start + batch_size]
@@ -127,12 +184,18 @@ def _history(frame: pl.DataFrame, encoder: Encoder, columns: Mapping[str, str]) 
         columns = {**columns, schema.keys.timestamp: schema.times.column}
     flat = {key: to_flat(frame[column].list.tail(schema.max_history)) for key, column in columns.items()}
     lengths = flat[schema.keys.item][1]
-    now_ms = frame[schema.keys.timestamp].to_numpy() * _MS
+    told = {key: values.to_numpy() for key, (values, _) in flat.items()}
+    return encode_told(told, lengths, encoder, now=frame[schema.keys.timestamp].to_numpy())
+
+
+def encode_told(told: Mapping[str, Ids], lengths: Ids, encoder: Encoder, *, now: Ids) -> tuple[Ids, Ids]:
+    """Behaviors end to end by key column, each [T], encoded some rows at a time; `now` [N] is each row's time."""
+    now_ms = now * _MS
     before = np.concatenate([[0], np.cumsum(lengths)])
     encoded, kept = [], []
     for rows in _row_slices(before):
         part = slice(before[rows.start], before[rows.stop])
-        behaviors = _behaviors({key: values[part].to_numpy() for key, (values, _) in flat.items()}, schema)
+        behaviors = behaviors_of({key: values[part] for key, values in told.items()}, encoder.schema)
         few, left = encoder.encode_ragged(behaviors, lengths[rows], now_ms=now_ms[rows])
         encoded.append(few)
         kept.append(left)
@@ -146,11 +209,17 @@ def _row_slices(before: Ids) -> list[slice]:
     return [slice(start, stop) for start, stop in pairwise(edges.tolist())] or [slice(0, rows)]
 
 
-def _behaviors(told: Mapping[str, Ids], schema: Schema) -> Behaviors:
+def behaviors_of(told: Mapping[str, Ids], schema: Schema) -> Behaviors:
+    """Records of behaviors from their item, category and time in seconds, by key column."""
     keys = schema.keys
     times = told.get(keys.timestamp)
     category = told.get(keys.category or "")
     return make_behaviors(told[keys.item], category=category, time=None if times is None else times * _MS)
+
+
+def _wide(tensor: NDArray[np.generic]) -> NDArray[np.generic]:
+    """Ids as int64: a split on disk keeps them in fewer bytes."""
+    return tensor.astype(np.int64, copy=False) if tensor.dtype.kind == "i" else tensor
 
 
 def _groups(users: pl.Series) -> Ids:

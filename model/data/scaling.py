@@ -13,7 +13,8 @@ def fit_scaling(feature: Feature, values: pl.Series) -> Fitted:
 
     Raises ConfigError if no row has one.
     """
-    numbers = values.drop_nulls().to_numpy()
+    # In ascending order: sums are rounded, and the same numbers in another order must come to the same bits.
+    numbers = np.sort(values.drop_nulls().to_numpy())
     if not len(numbers):
         raise ConfigError(
             file="the log", key=f"column {feature.name}", found="no value in train", allowed="one or more"
