@@ -4,7 +4,7 @@ BIN := .venv/bin
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .DEFAULT_GOAL := check
-.PHONY: demo test check static bench format clean
+.PHONY: demo test check static docs bench format clean
 
 .venv: .venv/.installed
 .venv/.installed: pyproject.toml setup.py $(wildcard service/*/native/*.cpp service/runtimes/native/*.inc service/runtimes/native/*.h)
@@ -26,6 +26,10 @@ static: .venv  ## formatting, lint, types, import rules, spelling
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/codespell model service monitoring tests benchmarks docs examples README.md CHANGELOG.md CONTRIBUTING.md
+
+docs: .venv  ## the documents as a site in build/site; any broken link is an error
+	$(BIN)/mkdocs --version >/dev/null 2>&1 || $(BIN)/python -m pip install -q -e '.[docs]'
+	$(BIN)/mkdocs build --strict
 
 bench: .venv  ## the short benchmarks
 	$(BIN)/python -m benchmarks.score_latency
