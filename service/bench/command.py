@@ -28,7 +28,9 @@ def bench(  # noqa: PLR0913  # one parameter per flag
     step: Annotated[float, typer.Option(min=1.01, max=10, help="Each step's rate over the one before.")] = 1.25,
     seconds: Annotated[float, typer.Option(min=0.5, max=3600, help="Length of a step.")] = 10.0,
     steps: Annotated[int, typer.Option(min=1, help="Most steps.")] = 60,
-    api_key_file: Annotated[Path | None, typer.Option(help="File with a key, sent as Authorization: Bearer.")] = None,
+    api_key_file: Annotated[
+        Path | None, typer.Option(help="File of keys; the first goes as Authorization: Bearer.")
+    ] = None,
     json: Annotated[Path | None, typer.Option(help="File for all figures, as JSON.")] = None,
 ) -> None:
     """Ask a running service for more and more until its promise breaks, and say what it held.
@@ -56,7 +58,7 @@ def _requests(url: str, key_file: Path | None, *, users: range, items: range | N
 
     if not url.startswith(("http://", "https://")):
         raise BenchError(f"URL: found {url}, allowed: http://HOST:PORT or https://HOST")
-    key = None if key_file is None else key_file.read_text(encoding="ascii").strip()
+    key = None if key_file is None else _first_key(key_file)
     target = Target(url=url.rstrip("/"), key=key)
     requests = Requests(target=target, served=target.served(items), users=users, candidates=candidates)
     target.probe(requests.body(0))
@@ -83,6 +85,17 @@ def _run(requests: "Requests", promise: "Promise", ramp: "Ramp", *, file: Path |
     if file is not None:
         file.write_bytes(orjson.dumps(report.as_json(steps, requests, promise), option=orjson.OPT_INDENT_2) + b"\n")
     return NONE_HELD if report.highest(steps) is None else FOUND
+
+
+def _first_key(file: Path) -> str:
+    """The first line that is no comment, as in a file of keys of the service. Raises BenchError, OSError."""
+    from service.bench.target import BenchError  # noqa: PLC0415  # the same
+
+    lines = (line.strip() for line in file.read_text(encoding="ascii", errors="replace").splitlines())
+    key = next((line for line in lines if line and not line.startswith("#")), "")
+    if not (key.isascii() and key.isprintable() and key):
+        raise BenchError(f"--api-key-file: {file} holds no key in ASCII")
+    return key
 
 
 def _range(given: str, flag: str) -> range:

@@ -2,18 +2,27 @@
 
 /** An answer that is no 2xx, or none at all (status 0). */
 export class Refused extends Error {
-  constructor(status, { error, error_type, request_id } = {}) {
+  constructor(status, { error, error_type, request_id } = {}, key = "API key") {
     super(error ?? "the service does not answer");
     this.status = status;
     this.type = error_type ?? "unreachable";
     this.requestId = request_id ?? null;
+    this.key = key; // the name of the key that was asked for, where one was
   }
 }
 
-/** JSON of `path`, by GET or, with a `body`, by POST. Raises Refused. */
+let apiKey = () => "";
+
+/** From now on requests carry the key that `read` gives, if any. */
+export function useKey(read) {
+  apiKey = read;
+}
+
+/** JSON of `path`, by GET or, with a `body`, by POST. `key` is an admin key, if that is asked for. Raises Refused. */
 export async function ask(path, { body, headers = {}, key = "" } = {}) {
-  const sent = { ...headers };
-  if (key) sent.authorization = `Bearer ${key}`;
+  const sent = { ...headers },
+    bearer = key || apiKey();
+  if (bearer) sent.authorization = `Bearer ${bearer}`;
   const options =
     body === undefined
       ? { headers: sent }
@@ -30,6 +39,7 @@ export async function ask(path, { body, headers = {}, key = "" } = {}) {
     throw new Refused(
       answer.status,
       read.error ? read : { error: `answered ${answer.status}`, error_type: "http_error" },
+      key ? "admin key" : "API key",
     );
   return read;
 }

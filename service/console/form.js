@@ -5,6 +5,7 @@ import { byId, el, fill } from "./dom.js";
 
 const RECENT = "ctr.users",
   KEY = "ctr.key",
+  API_KEY = "ctr.api-key",
   KEPT = 12;
 
 /** What was typed cannot be sent; `field` is the id of the input at fault. */
@@ -155,7 +156,15 @@ const recent = () => JSON.parse(sessionStorage.getItem(RECENT) ?? "[]");
 /** The admin key, of this tab alone. */
 export const adminKey = () => byId("key").value.trim();
 
-export function keepKey() {
-  byId("key").value = sessionStorage.getItem(KEY) ?? "";
-  byId("key").addEventListener("input", () => sessionStorage.setItem(KEY, adminKey()));
+/** The API key, likewise. */
+export const apiKey = () => byId("api-key").value.trim();
+
+export function keepKeys() {
+  for (const [id, name] of [
+    ["key", KEY],
+    ["api-key", API_KEY],
+  ]) {
+    byId(id).value = sessionStorage.getItem(name) ?? "";
+    byId(id).addEventListener("input", () => sessionStorage.setItem(name, byId(id).value.trim()));
+  }
 }

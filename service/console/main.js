@@ -1,9 +1,9 @@
 // The page: state of the service, the form, and what its answers show.
 
-import { Refused, ask } from "./api.js";
+import { Refused, ask, useKey } from "./api.js";
 import { showAnswers } from "./answer.js";
 import { byId, fill } from "./dom.js";
-import { Mistake, adminKey, keepKey, mark, remember, requests, showRecent, userId } from "./form.js";
+import { Mistake, adminKey, apiKey, keepKeys, mark, remember, requests, showRecent, userId } from "./form.js";
 import { shortcuts } from "./keys.js";
 import { Live } from "./live.js";
 import { reported, said } from "./said.js";
@@ -139,7 +139,9 @@ function show(answers, body) {
 }
 
 function start() {
-  keepKey();
+  keepKeys();
+  useKey(apiKey);
+  byId("api-key").addEventListener("change", lookAtState);
   showRecent();
   byId("ask").addEventListener("submit", (event) => {
     event.preventDefault();

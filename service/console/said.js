@@ -23,11 +23,16 @@ export async function reported(work) {
   }
 }
 
-function told({ status, type, message, requestId }) {
-  if (status === 401 || status === 403)
-    return [
-      `${status === 401 ? "This needs the admin key" : "This is not the admin key"}: type it into the field “Admin key”.`,
-    ];
+/** What is to be done about a key that is missing (401) or wrong (403). */
+export const keyWanted = ({ status, key }) =>
+  `${status === 401 ? "This needs" : "This is not"} the ${key}: type it into the field “${key[0].toUpperCase()}${key.slice(1)}”.`;
+
+/** Whether a key is what is missing. */
+export const wantsKey = ({ type }) => type === "unauthorized" || type === "forbidden";
+
+function told(error) {
+  const { status, type, message, requestId } = error;
+  if (wantsKey(error)) return [keyWanted(error)];
   return [message, status ? `${status} ${type}${requestId ? `, request ${requestId}` : ""}` : ""];
 }
 

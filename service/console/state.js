@@ -4,7 +4,7 @@ import { Refused, ask } from "./api.js";
 import { showBundle } from "./bundle.js";
 import { byId, el, fill } from "./dom.js";
 import { showFeatures } from "./form.js";
-import { reported } from "./said.js";
+import { keyWanted, reported, wantsKey } from "./said.js";
 
 /** What the page knows. `degraded` is the rate of degraded answers. */
 export const page = { state: null, manifest: null, shownBundle: "", degraded: 0 };
@@ -15,6 +15,11 @@ export async function lookAtState() {
     page.state = await ask("/console/state");
   } catch (error) {
     if (!(error instanceof Refused)) throw error;
+    if (wantsKey(error)) {
+      byId("api-key-field").hidden = false;
+      banner("bad", keyWanted(error));
+      return;
+    }
     banner("bad", `${error.status ? error.message : "The service does not answer"}; asking again every few seconds.`);
     return;
   }
@@ -49,9 +54,10 @@ function banner(kind, text) {
 
 /** The canary's choices, and the bundle card when what serves has changed. */
 async function showBundles() {
-  const { bundles, limits, admin_key: keyed } = page.state,
+  const { bundles, limits, admin_key: keyed, api_key: asked } = page.state,
     both = Boolean(bundles.canary);
   byId("key-field").hidden = !keyed;
+  byId("api-key-field").hidden = !asked;
   byId("count").max = limits.items;
   byId("explain").disabled = limits.explain_candidates === 0;
   for (const value of ["canary", "both"])

@@ -162,6 +162,33 @@ def test_two_bundles_side_by_side(shown, service):
     assert cells(shown, ".heat h3") == ["Heat map, stable (din1)", "Heat map, canary (dien1)"]
 
 
+def test_the_page_asks_for_the_api_key(browser, folder, shots):
+    """Where keys are set the page shows nothing before one is typed, scores with it, and keeps it in the tab."""
+    slow = {"deadline_ms": 10_000, "queue_ms": 10_000, "threads": 1}
+    with (
+        serving(folder, "memory://", api_keys=KEY, **slow) as (_, url),
+        console(browser, url, shots, refusals=True) as shown,
+    ):
+        expect(shown["#state-text"]).to_have_text("This needs the API key: type it into the field “API key”.")
+        shown["#api-key"].fill("wrong-key-0123456789")
+        shown["#api-key"].press("Tab")
+        expect(shown["#state-text"]).to_contain_text("This is not the API key")
+        nothing = shown["#bundle-card"].inner_text()
+        shown["#api-key"].fill(KEY)
+        shown["#api-key"].press("Tab")
+        expect(shown["#state-text"]).to_contain_text("Ready: stable din1")
+        shown.sample(USER, 3)
+        ((_, answer),) = shown.score(bundle="stable")
+        shown.shoot("api-key")
+        kept = shown.page.evaluate("[JSON.stringify(localStorage), sessionStorage.getItem('ctr.api-key')]")
+        expect(shown["#key-field"]).to_be_hidden()
+
+    assert nothing == ""
+    assert len(answer["scores"]) == 3
+    assert KEY not in kept[0]
+    assert kept[1] == KEY
+
+
 def test_a_history_needs_the_key_or_an_explanation(browser, service, shots):
     """Without the key the history is what a score is explained with; with it the store's. A wrong key is named, and
     keys stay in the tab.
