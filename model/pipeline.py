@@ -20,6 +20,7 @@ from model.data.log import Log
 from model.data.negatives import NegativeSampler
 from model.data.vocab import fit_encoder, prior_ctr
 from model.evaluate import score_split, user_activity
+from model.incremental import Parent, check_parent, extended, go_on
 from model.nets import build_net
 from model.pretrained import fill_tables
 from model.regularisation import impressions_by_table
@@ -34,19 +35,28 @@ _GOLDEN_USERS, _GOLDEN_CANDIDATES = 16, 8
 
 @dataclass(frozen=True, kw_only=True)
 class Prepared:
-    """A log encoded for training."""
+    """A log encoded for training, and what training goes on from if it does not begin anew."""
 
     encoder: Encoder
     train: EncodedSplit
     valid: EncodedSplit
+    parent: Parent | None = None
 
 
-def prepare(log: Log, config: RunConfig) -> Prepared:
-    """Fit the encoder on the training split and encode what training reads. The test split is not touched."""
+def prepare(log: Log, config: RunConfig, *, parent: Parent | None = None) -> Prepared:
+    """Fit the encoder on the training split and encode what training reads. The test split is not touched.
+
+    With a `parent` its encoder learns the new ids of the log, which is `incremental.newer` then. Raises ConfigError if
+    the parent has another schema or net.
+    """
     encoder = fit_encoder(log, config.schema)
+    if parent is not None:
+        check_parent(parent, config)
+        encoder = extended(parent.encoder, encoder)
     rng, rate = np.random.default_rng(config.train.seed), config.train.negative_sampling_rate
     train = downsampled(log.train, label=config.schema.keys.label, rate=rate, rng=rng)
-    return Prepared(encoder=encoder, train=encode_split(train, encoder), valid=encode_split(log.valid, encoder))
+    train_split, valid_split = encode_split(train, encoder), encode_split(log.valid, encoder)
+    return Prepared(encoder=encoder, train=train_split, valid=valid_split, parent=parent)
 
 
 def run_training(
@@ -61,16 +71,17 @@ def run_training(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.train.seed)
         training, pretrained = _trained(prepared, config, report=report, checkpoints=checkpoints)
-    net, encoder = training.net, prepared.encoder
+    net, encoder, parent = training.net, prepared.encoder, prepared.parent
     valid = score_split(net, prepared.valid, user_activity(log.valid, log.train, config.schema.keys))
     assessed = assess(valid, config.calibration, negative_sampling_rate=config.train.negative_sampling_rate)
     golden = golden_inputs(prepared.valid, encoder, seed=config.train.seed)
     metrics = {**_history(training, prepared), **assessed.metrics, **({"pretrained": pretrained} if pretrained else {})}
+    metrics |= {"parent": parent.to_table()} if parent else {}
     table = config_table(config)
     run = TrainedRun(
         net=net,
         encoder=encoder,
-        prior_ctr=prior_ctr(log, encoder),
+        prior_ctr=prior_ctr(log, encoder, before=parent.prior_ctr if parent else None),
         golden=golden,
         config=table,
         metrics=metrics,
@@ -91,6 +102,8 @@ def _trained(
     encoder = prepared.encoder
     net = build_net(config.net, config.schema, vocabulary_sizes(encoder), file="config")
     pretrained = fill_tables(net.embedding, encoder, config.pretrained, base=config.base)
+    if prepared.parent is not None:
+        go_on(net, prepared.parent)
     samples = Samples(
         train=prepared.train,
         valid=prepared.valid,
@@ -121,6 +134,7 @@ def evaluated(run: TrainedRun, log: Log, *, split: str, base: Scores | None = No
 def checkpoints_of(prepared: Prepared, config: RunConfig, *, folder: Path, resume: bool) -> Checkpoints:
     """Where the run keeps its place. Raises ConfigError if `resume` finds a checkpoint of another run in `folder`."""
     identity = run_identity(config_table(config), {"train": prepared.train, "valid": prepared.valid})
+    identity |= {"parent": prepared.parent.digest} if prepared.parent else {}
     return Checkpoints(folder, identity=identity, resume=resume)
 
 

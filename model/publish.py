@@ -4,7 +4,7 @@ import dataclasses
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from model.bundle.folder import GOLDEN, PRIOR, encoder_files, to_npy, to_npz, write_bundle
 from model.bundle.manifest import FORMAT_VERSION, Manifest, NativeHalf
 from model.bundle.signature import Sign
+from model.bundle_weights import WEIGHTS, weights_file
 from model.export import export_halves
 from model.halves import ExportedHalves
 from model.native_weights import native_half
@@ -52,14 +53,22 @@ def publish(  # noqa: PLR0913  # what is exported, where to, and what a manifest
         native=native[0] if native else None,
         explain=exported.explain,
         calibration=dataclasses.asdict(run.calibration),
-        training={"window": run.metrics["window"], "train": run.config["train"]},
+        training=_training(run),
         metrics=_numbers(run.metrics["splits"]),
         score_distribution=run.metrics["score_distribution"],
         code_version=code_version,
         created=created,
     )
     weights = _native_files(*native) if native else {}
+    if export_format == "onnx":  # the tables of TorchScript are inside it, and would be there twice
+        weights[WEIGHTS] = weights_file(run.net, exported)
     return write_bundle(root, manifest, {**_files(run, exported), **weights}, sign=sign)
+
+
+def _training(run: TrainedRun) -> dict[str, Any]:  # Any: JSON
+    """What the net was trained on, with what settings, and from where it went on if it did not begin anew."""
+    parent = {"parent": run.metrics["parent"]} if "parent" in run.metrics else {}
+    return {"window": run.metrics["window"], "train": run.config["train"], **parent}
 
 
 def _exported(run: TrainedRun, export_format: Format) -> ExportedHalves:

@@ -6,6 +6,8 @@ time, of any category otherwise, and is clicked with probability
 
     sigmoid(bias + strength * weight of the item's category + item quality + small effects of segment, hour and price)
 
+Items may appear while the log goes on (`launched`): then it is the newest items of a category that are shown most.
+
 `synthetic_extras` adds columns that say nothing more about a click, for schemas that ask for them.
 That probability ranks impressions as well as anybody could (Bayes-optimal), so its AUC bounds what a net can reach.
 """
@@ -27,7 +29,7 @@ from model.data.synthetic_extras import add_extras
 _Floats = NDArray[np.float64]
 
 _START = 1_700_000_000  # 2023-11-14, seconds
-_SPAN = 28 * 86_400  # seconds
+_DAY = 86_400  # seconds
 _BIAS, _STRENGTH = -2.2, 4.0
 _MEMORY = 0.95  # of a weight's deviation from one step to the next, so that weights wander but do not run away
 _NEW_INTEREST = 2.0  # a new interest's weight, before the softmax
@@ -48,6 +50,8 @@ class SyntheticConfig:
     drift: float = setting(0.4, low=0.0, high=10.0)  # standard deviation of a weight's step
     switch_rate: float = setting(0.04, low=0.0, high=1.0)  # chance per impression that an interest is replaced
     exploration: float = setting(0.5, low=0.0, high=1.0)  # share of impressions of any category
+    days: int = setting(28, low=1, high=3650)
+    launched: float = setting(0.0, low=0.0, high=1.0)  # share of a category's items that appear while the log goes on
 
 
 def synthetic_schema() -> Schema:
@@ -80,6 +84,14 @@ class _World:
     segment: Ids
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Moments:
+    """When each user's impressions are [users, impressions]."""
+
+    effect: _Floats  # of segment and hour, in logits
+    progress: _Floats  # share of the log's days that is over
+
+
 def synthesize(config: SyntheticConfig, schema: Schema) -> Interactions:
     """The log as ratings 1 (clicked) and 0, with columns `hour` and `bayes_pctr`; users have `segment`, items `price`.
 
@@ -88,10 +100,12 @@ def synthesize(config: SyntheticConfig, schema: Schema) -> Interactions:
     _check(config)
     rng = np.random.default_rng(config.seed)
     world = _world(config, rng)
-    times = _START + np.sort(rng.integers(_SPAN, size=(config.users, config.impressions_per_user)), axis=1)
+    span = config.days * _DAY
+    since = np.sort(rng.integers(span, size=(config.users, config.impressions_per_user)), axis=1)
+    times = _START + since
     hour = times // 3600 % 24
     moment = _HOUR * np.cos(2 * np.pi * (hour - 20) / 24) + np.array([e for _, e in _SEGMENTS])[world.segment][:, None]
-    item, pctr = _walk(config, world, moment, rng)
+    item, pctr = _walk(config, world, _Moments(effect=moment, progress=since / span), rng)
     clicked = rng.random(pctr.shape) < pctr
     keys = schema.keys
     columns: dict[str, NDArray[np.generic]] = {
@@ -134,19 +148,20 @@ def _world(config: SyntheticConfig, rng: np.random.Generator) -> _World:
     )
 
 
-def _walk(config: SyntheticConfig, world: _World, moment: _Floats, rng: np.random.Generator) -> tuple[Ids, _Floats]:
+def _walk(config: SyntheticConfig, world: _World, moments: _Moments, rng: np.random.Generator) -> tuple[Ids, _Floats]:
     """Shown item and true click probability [users, impressions]; all users take a step at a time."""
-    item = np.empty(moment.shape, dtype=np.int64)
-    pctr = np.empty(moment.shape)
+    item = np.empty(moments.effect.shape, dtype=np.int64)
+    pctr = np.empty(moments.effect.shape)
     interests = rng.integers(config.categories, size=(config.users, config.interests))
     level = rng.normal(size=interests.shape)
     for step in range(config.impressions_per_user):
         _drift(config, interests, level, rng)
         weight = np.exp(level)
         weight /= weight.sum(axis=1, keepdims=True)
-        item[:, step] = _shown(config, world, interests, weight, rng)
+        category = _category(config, interests, weight, rng)
+        item[:, step] = _shown(config, world, category, moments.progress[:, step], rng)
         affinity = (weight * (interests == world.category[item[:, step]][:, None])).sum(axis=1)
-        logit = _BIAS + _STRENGTH * affinity + world.appeal[item[:, step]] + moment[:, step]
+        logit = _BIAS + _STRENGTH * affinity + world.appeal[item[:, step]] + moments.effect[:, step]
         pctr[:, step] = 1 / (1 + np.exp(-logit))
     return item, pctr
 
@@ -161,13 +176,24 @@ def _drift(config: SyntheticConfig, interests: Ids, level: _Floats, rng: np.rand
     level[switched, slot] = _NEW_INTEREST
 
 
-def _shown(config: SyntheticConfig, world: _World, interests: Ids, weight: _Floats, rng: np.random.Generator) -> Ids:
+def _category(config: SyntheticConfig, interests: Ids, weight: _Floats, rng: np.random.Generator) -> Ids:
+    """The category that each user is shown."""
     users = np.arange(len(interests))
     # The inverse of the cumulated weights; the last one may round to less than 1.
     slot = (weight.cumsum(axis=1) < rng.random((len(users), 1))).sum(axis=1).clip(max=config.interests - 1)
     explores = rng.random(len(users)) < config.exploration
-    category = np.where(explores, rng.integers(config.categories, size=len(users)), interests[users, slot])
-    first, last = world.first[category], world.first[category + 1]
-    # The square makes early items of a category popular: the first tenth gets a third of the impressions.
-    item: Ids = first + ((last - first) * rng.random(len(users)) ** 2).astype(np.int64)
-    return item
+    category: Ids = np.where(explores, rng.integers(config.categories, size=len(users)), interests[users, slot])
+    return category
+
+
+def _shown(config: SyntheticConfig, world: _World, category: Ids, progress: _Floats, rng: np.random.Generator) -> Ids:
+    """An item of each user's category, of those that there are at `progress`."""
+    first, count = world.first[category], world.first[category + 1] - world.first[category]
+    # The square makes some items of a category popular: the first tenth of them gets a third of the impressions.
+    rank = rng.random(len(category)) ** 2
+    if not config.launched:
+        early: Ids = first + (count * rank).astype(np.int64)
+        return early
+    there = np.maximum(count * (1 - config.launched * (1 - progress)), 1).astype(np.int64)
+    newest: Ids = first + there - 1 - (there * rank).astype(np.int64)
+    return newest

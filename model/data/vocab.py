@@ -37,11 +37,11 @@ def fit_encoder(log: Log, schema: Schema) -> Encoder:
     return Encoder(schema, vocabularies, scalings=scalings, catalogue=_catalogue(log.items, schema))
 
 
-def prior_ctr(log: Log, encoder: Encoder) -> NDArray[np.float32]:
+def prior_ctr(log: Log, encoder: Encoder, *, before: NDArray[np.float32] | None = None) -> NDArray[np.float32]:
     """Smoothed click rate by item index [item vocabulary size], from the training split.
 
-    (clicks of the item + 20 r) / (impressions of the item + 20), r being the click rate of all training rows. PADDING,
-    UNKNOWN and items that only histories hold get r.
+    (clicks of the item + 20 r) / (impressions of the item + 20), r being the click rate of all training rows, or what
+    `before` said of an item that was known then. PADDING, UNKNOWN and items that only histories hold get r.
     """
     keys = encoder.schema.keys
     vocabulary = encoder.vocabularies[keys.item]
@@ -50,7 +50,10 @@ def prior_ctr(log: Log, encoder: Encoder) -> NDArray[np.float32]:
     index = vocabulary.lookup(log.train[keys.item].to_numpy())
     clicks = np.bincount(index, weights=label, minlength=len(vocabulary))
     shown = np.bincount(index, minlength=len(vocabulary))
-    prior = (clicks + _PRIOR_STRENGTH * rate) / (shown + _PRIOR_STRENGTH)
+    towards = np.full(len(vocabulary), rate)
+    if before is not None:
+        towards[: len(before)] = before
+    prior = (clicks + _PRIOR_STRENGTH * towards) / (shown + _PRIOR_STRENGTH)
     prior[: UNKNOWN + 1] = rate
     out: NDArray[np.float32] = prior.astype(np.float32)
     return out

@@ -96,3 +96,17 @@ def test_one_user_and_one_interest_are_enough():
     """The smallest world still makes a log with every split filled."""
     tiny = SyntheticConfig(users=1, items=2, categories=2, interests=1, impressions_per_user=30)
     assert [len(part) for part in read(tiny).splits().values()] == [24, 3, 3]
+
+
+def test_launched_items_appear_while_the_log_goes_on():
+    """Half of the items are not shown on the first day; on the last one they are most of what is shown."""
+    config = SyntheticConfig(users=300, items=80, categories=4, days=6, launched=0.5)
+    ratings = synthesize(config, synthetic_schema()).ratings
+    day = (ratings["timestamp"] - 1_700_000_000) // 86_400
+    shown = [set(ratings.filter(day == d)["item_id"]) for d in (0, 5)]
+    last = ratings.filter(day == 5)
+
+    assert set(day) == set(range(6))
+    assert len(shown[0]) <= 48
+    assert len(shown[1]) > 75
+    assert (~last["item_id"].is_in(list(shown[0]))).mean() > 0.5
