@@ -4,6 +4,7 @@ import asyncio
 import os
 import sys
 from contextlib import ExitStack
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Literal, NoReturn
 
@@ -60,9 +61,7 @@ def load_history(
     ] = None,
 ) -> None:
     """Append the behaviors of a file to the store. Repeating it changes nothing."""
-    settings = _settings(store=store)
-    if settings.store.startswith("memory://"):
-        _stop("CTR_STORE: memory:// would end with this command; name a Redis")
+    settings = _loading(store)
     try:
         asyncio.run(_load_history(file, settings, time_unit=time_unit, renamed=column or []))
     except ConfigError as error:
@@ -80,9 +79,7 @@ def load_items(
     ttl_s: Annotated[int, typer.Option(min=0, help="Seconds until Redis forgets an item; 0: never.")] = 0,
 ) -> None:
     """Put features of items that are newer than the bundle into Redis. Repeating it changes nothing."""
-    settings = _settings(store=store)
-    if settings.store.startswith("memory://"):
-        _stop("CTR_STORE: memory:// would end with this command; name a Redis")
+    settings = _loading(store)
     try:
         count = asyncio.run(_load_items(file, settings, key=key, ttl_s=ttl_s))
     except ConfigError as error:
@@ -234,6 +231,16 @@ def _settings(**flags: object) -> Settings:
         return read_settings(os.environ, **flags)
     except SettingsError as error:
         _stop(*error.problems)
+
+
+def _loading(store: str | None) -> Settings:
+    """Settings for a command that fills Redis from a file."""
+    settings = _settings(store=store)
+    if settings.store.startswith("memory://"):
+        _stop("CTR_STORE: memory:// would end with this command; name a Redis")
+    if find_spec("polars") is None:
+        _stop("reading a file needs polars: install ctr-scorer[load]")
+    return settings
 
 
 def _stop(*problems: str, code: int = CONFIG_ERROR) -> NoReturn:

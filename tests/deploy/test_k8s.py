@@ -13,8 +13,8 @@ from service.metrics import Metrics
 from tests.deploy.manifests import K8S, OVERLAYS, ROOT, Pods, kustomization, named, pods, read, settings, shipped
 
 ALL = list(pods(shipped()))
+DEPLOYED = [ROOT / name for name in ("docker-compose.yml", "Dockerfile", ".env.example", "deploy/healthy.py")]
 SCORERS = ("ctr-service", "ctr-consumer")
-COMPOSE = ROOT / "docker-compose.yml"
 
 
 def one(name: str) -> Pods:
@@ -26,7 +26,7 @@ def names_in(path: Path) -> set[str]:
     return set(re.findall(rf"\b{PREFIX}[A-Z0-9_]+", path.read_text(encoding="utf-8")))
 
 
-@pytest.mark.parametrize("path", [COMPOSE, *sorted(K8S.rglob("*.yml"))], ids=lambda path: str(path.relative_to(ROOT)))
+@pytest.mark.parametrize("path", [*DEPLOYED, *sorted(K8S.rglob("*.yml"))], ids=lambda path: str(path.relative_to(ROOT)))
 def test_every_environment_name_is_a_setting(path: Path):
     """In comments too."""
     real = {PREFIX + name.upper() for name in Settings.model_fields}

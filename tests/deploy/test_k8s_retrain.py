@@ -1,4 +1,4 @@
-"""The script of the CronJob: run as it stands, with a stand-in for `ctr-model`, whose arguments the real one must take.
+"""The trainer's script as the CronJob runs it, with a stand-in for `ctr-model`, whose arguments the real one must take.
 
 Two real trainings would take a minute of this set; the stand-in writes what pointers ask for, and notes its calls.
 """
@@ -36,10 +36,10 @@ def run_job(folder: Path) -> list[list[str]]:
     programs.mkdir()
     (programs / "ctr-model").write_text(STAND_IN, encoding="utf-8")
     (programs / "ctr-model").chmod(0o755)
+    (programs / "train-bundle").symlink_to(ROOT / "deploy" / "train.sh")  # as the image has it
     path = os.pathsep.join([str(programs), str(Path(sys.executable).parent), os.environ["PATH"]])
     environ = {name: str(value) for name, value in values.items()} | {"HOME": str(folder), "PATH": path}
-    command = [*container["command"], *container["args"]]
-    subprocess.run(command, env=environ, cwd=ROOT, timeout=60, check=True)
+    subprocess.run(container["command"], env=environ, cwd=ROOT, timeout=60, check=True)
     return [line.split() for line in (folder / "calls").read_text(encoding="utf-8").splitlines()]
 
 
