@@ -50,6 +50,20 @@ def test_a_port_that_is_taken_is_named():
     assert result.stderr.startswith("CTR_HOST, CTR_PORT: ")
 
 
+def test_a_port_of_admin_that_is_taken_is_named():
+    """Before any process starts, and by its own settings; it must not be the service's port either."""
+    key = "k" * 16
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        result = run("serve", "--workers", "2", "--port", "0", CTR_ADMIN_PORT=port, CTR_ADMIN_KEY=key)
+    same = run("serve", "--port", port, CTR_ADMIN_PORT=port, CTR_ADMIN_KEY=key)
+
+    assert result.exit_code == 3
+    assert result.stderr.startswith("CTR_ADMIN_HOST, CTR_ADMIN_PORT: ")
+    assert same.exit_code == 2
+    assert same.stderr.startswith("CTR_ADMIN_PORT must not be CTR_PORT")
+
+
 def test_every_command_has_help():
     """The commands say what they do."""
     listed = run("--help").output
