@@ -103,7 +103,7 @@ def test_patches_leave_restrictions_alone():
         for each in kustomization(folder).get("patches", [])
         if "path" in each
     ]
-    assert len(patches) == 3
+    assert len(patches) == 4
     assert [
         (path.name, word) for path in patches for word in loosened if word in path.read_text(encoding="utf-8")
     ] == []
@@ -133,8 +133,11 @@ def test_prometheus_finds_the_jobs_that_the_rules_ask_for():
 
 
 def test_services_reach_pods():
-    """Every Service selects the pods of one workload and names one of its ports."""
-    for service in (each for each in shipped() if each["kind"] == "Service"):
+    """Every Service selects the pods of one workload and names one of its ports; that of ctr-admin comes by a patch, see
+    test_k8s_rendered.py.
+    """
+    services = [each for each in shipped() if each["kind"] == "Service"]
+    for service in (each for each in services if each["metadata"]["name"] != "ctr-admin"):
         (target,) = [each for each in ALL if service["spec"]["selector"].items() <= each.labels.items()]
         ports = {port["name"] for container in target.containers for port in container["ports"]}
         assert {port["targetPort"] for port in service["spec"]["ports"]} <= ports

@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from tests.deploy.manifests import OVERLAYS, Pods, pods, rendered, shipped
+from service.config import read_settings
+from tests.deploy.manifests import OVERLAYS, Pods, Table, named, pods, rendered, settings, shipped
 
 SOURCES = ("files", *OVERLAYS)
 CUSTOM = {"ServiceMonitor", "PrometheusRule"}  # kinds of the Prometheus operator, of which the validator has no schema
@@ -62,7 +63,11 @@ def test_secrets_are_named_and_not_shipped(source: str):
     assert [each for each in found if each["kind"] == "Secret"] == []
     for each in workloads(source):
         for container in each.containers:
-            secret = [entry for entry in container.get("env", []) if entry["name"] in ("CTR_STORE", "CTR_ADMIN_KEY")]
+            secret = [
+                entry
+                for entry in container.get("env", [])
+                if entry["name"] in ("CTR_STORE", "CTR_ADMIN_KEY", "CTR_API_KEYS")
+            ]
             assert all("secretKeyRef" in entry["valueFrom"] for entry in secret)
 
 
@@ -73,18 +78,46 @@ def test_images_have_a_tag(overlay: str):
     assert [image for image in images if ":" not in image or image.endswith(":latest")] == []
 
 
-@pytest.mark.parametrize("overlay", ["cpu", "gpu"])
-def test_the_admin_key_comes_by_file(overlay: str):
-    """The setting names a file in a mounted Secret, and the bundle volume can be written by `promote`."""
+def service_of(overlay: str) -> tuple[Pods, Table, dict[str, str]]:
+    """The service's pods, its container and the values in its environment."""
     (service,) = [each for each in workloads(overlay) if each.name == "ctr-service"]
     (container,) = service.containers
-    values = {entry["name"]: entry.get("value") for entry in container["env"]}
+    return service, container, {entry["name"]: entry["value"] for entry in container["env"] if "value" in entry}
+
+
+@pytest.mark.parametrize("setting", ["CTR_ADMIN_KEY_FILE", "CTR_API_KEYS_FILE"])
+@pytest.mark.parametrize("overlay", ["cpu", "gpu"])
+def test_keys_come_by_file(overlay: str, setting: str):
+    """The setting names a file in a mounted Secret, not by `subPath`, so that a new one arrives; `promote` can write."""
+    service, container, values = service_of(overlay)
     mounts = {mount["mountPath"]: mount for mount in container["volumeMounts"]}
-    folder, _, name = str(values["CTR_ADMIN_KEY_FILE"]).rpartition("/")
+    folder, _, name = values[setting].rpartition("/")
     (volume,) = [each for each in service.spec["volumes"] if each["name"] == mounts[folder]["name"]]
 
     assert [item["path"] for item in volume["secret"]["items"]] == [name]
+    assert "subPath" not in mounts[folder]
     assert not mounts["/bundles"].get("readOnly")
+
+
+@pytest.mark.parametrize("overlay", ["cpu", "gpu"])
+def test_admin_is_reached_by_named_namespaces(overlay: str):
+    """Its Service leads to the port that the settings open, and one policy opens that port, to one label."""
+    _, container, values = service_of(overlay)
+    found = rendered(overlay)
+    ports = {port["name"]: port["containerPort"] for port in container["ports"]}
+    (target,) = [port["targetPort"] for port in named(found, "Service", "ctr-admin")["spec"]["ports"]]
+    rules = [
+        (rule["from"], [port["port"] for port in rule["ports"]])
+        for each in found
+        if each["kind"] == "NetworkPolicy"
+        for rule in each["spec"].get("ingress", [])
+    ]
+    taken = read_settings(settings(overlay) | values)
+
+    assert (taken.admin_apart, taken.admin_host, taken.admin_port) == (True, "0.0.0.0", ports[target])
+    assert [(whom, opened) for whom, opened in rules if "admin" in opened or ports[target] in opened] == [
+        ([{"namespaceSelector": {"matchLabels": {"ctr-scorer/admin": "true"}}}], ["admin"])
+    ]
 
 
 @pytest.mark.parametrize("version", VERSIONS)
