@@ -133,8 +133,8 @@ def test_prometheus_finds_the_jobs_that_the_rules_ask_for():
 
 
 def test_services_reach_pods():
-    """Every Service selects the pods of one workload and names one of its ports; that of ctr-admin comes by a patch, see
-    test_k8s_rendered.py.
+    """Every Service selects the pods of one workload and names one of its ports; that of ctr-admin comes by a patch
+    (test_k8s_rendered.py).
     """
     services = [each for each in shipped() if each["kind"] == "Service"]
     for service in (each for each in services if each["metadata"]["name"] != "ctr-admin"):

@@ -88,7 +88,7 @@ def service_of(overlay: str) -> tuple[Pods, Table, dict[str, str]]:
 @pytest.mark.parametrize("setting", ["CTR_ADMIN_KEY_FILE", "CTR_API_KEYS_FILE"])
 @pytest.mark.parametrize("overlay", ["cpu", "gpu"])
 def test_keys_come_by_file(overlay: str, setting: str):
-    """The setting names a file in a mounted Secret, not by `subPath`, so that a new one arrives; `promote` can write."""
+    """The setting names a file in a Secret that is mounted whole, so that a new one arrives; `promote` can write."""
     service, container, values = service_of(overlay)
     mounts = {mount["mountPath"]: mount for mount in container["volumeMounts"]}
     folder, _, name = values[setting].rpartition("/")
