@@ -1,0 +1,106 @@
+"""`ctr-model retrain`: one day's turn, as a scheduler runs it.
+
+    log --the newest hours apart--> train on what the parent lacks --> judge on those hours --> export --> pointer
+
+Nothing of the bundles' folder is touched before the new net has passed.
+"""
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from model.bundle.folder import resolve
+from model.bundle.pointers import CANARY, STABLE, read_pointer, write_pointer
+from model.code_version import code_version
+from model.compare import ComparedRun
+from model.config import RunConfig, read_config
+from model.data.log import Log
+from model.guard import Contender, Tolerance, Verdict, judge, open_contender
+from model.guard_command import Hours, Pointer, WorseAuc, WorseLogLoss, stop_if_refused, verdict_table
+from model.incremental import Parent, read_parent
+from model.newest_day import by_newest_hours
+from model.pipeline import evaluated, prepare, run_training
+from model.prepare_command import read_with_progress
+from model.progress import TrainingBar
+from model.publish import publish
+from model.run_folder import TrainedRun, save_run
+from model.tables import log_table
+from model.terminal import clear_errors, console
+
+_DEFAULT = Tolerance()
+
+
+def retrain(  # noqa: PLR0913  # one parameter per flag
+    config: Annotated[Path, typer.Argument(help="The run's TOML file.")],
+    *,
+    bundles: Annotated[Path, typer.Option(help="Folder of the bundle's versions, such as bundles/din.")],
+    run: Annotated[Path, typer.Option(help="Folder of the run to write.")],
+    hours: Hours = 24.0,
+    pointer: Annotated[Pointer, typer.Option(help="What to point at a bundle that passes; a first one: stable.")] = (
+        "canary"
+    ),
+    anew: Annotated[bool, typer.Option(help="Train on all of the log, not from the last bundle.")] = False,
+    auc: WorseAuc = _DEFAULT.auc,
+    log_loss: WorseLogLoss = _DEFAULT.log_loss,
+) -> None:
+    """Go on training from the last bundle, and export and point at the new one if it passes the guard.
+
+    The last bundle is the one that `canary` names, else `stable`; without either training begins anew. The guard
+    compares with `stable`. Exit code 1: refused, and no bundle is written.
+    """
+    with clear_errors():
+        settings = read_config(config)
+        serving = open_contender(bundles) if read_pointer(bundles, STABLE) else None
+        parent = None if anew or serving is None else read_parent(_last_bundle(bundles))
+        log = _split(read_with_progress(settings)[0], settings, hours=hours, parent=parent)
+        console.print(log_table(log, settings))
+        trained = _trained(log, settings, parent)
+        save_run(run, trained)
+        verdict = _judged(trained, serving, log, Tolerance(auc=auc, log_loss=log_loss)) if serving else None
+    if verdict is not None:
+        console.print(verdict_table(verdict))
+        stop_if_refused(verdict)
+    with clear_errors():
+        moved = pointer if serving else STABLE
+        version = _published(trained, bundles)
+        write_pointer(bundles, moved, version)
+    console.print(f"{moved} is {version}")
+
+
+def _last_bundle(bundles: Path) -> Path:
+    return resolve(bundles / CANARY) if read_pointer(bundles, CANARY) else resolve(bundles)
+
+
+def _split(log: Log, settings: RunConfig, *, hours: float, parent: Parent | None) -> Log:
+    return by_newest_hours(
+        log,
+        timestamp=settings.schema.keys.timestamp,
+        hours=hours,
+        valid_fraction=settings.data.valid_fraction,
+        after=parent.last if parent else None,
+    )
+
+
+def _trained(log: Log, settings: RunConfig, parent: Parent | None) -> TrainedRun:
+    """The run with the figures of the newest hours."""
+    if parent is not None:
+        console.print(f"going on from {parent.name} {parent.version}")
+    prepared = prepare(log, settings, parent=parent)
+    with TrainingBar(console, epochs=settings.train.epochs) as bar:
+        trained, _ = run_training(log, prepared, settings, report=bar)
+    return evaluated(trained, log, split="test")
+
+
+def _judged(trained: TrainedRun, serving: Contender, log: Log, tolerance: Tolerance) -> Verdict:
+    rows = trained.predictions["test"]
+    new = ComparedRun(name="this run", config=trained.config, calibration=trained.calibration, rows=rows)
+    return judge(new, serving.scored(log.test), tolerance)
+
+
+def _published(trained: TrainedRun, bundles: Path) -> str:
+    now = datetime.now(UTC)
+    version = now.strftime("%Y%m%d-%H%M%S")
+    publish(trained, bundles, version=version, code_version=code_version(), created=int(now.timestamp()))
+    return version
