@@ -26,13 +26,13 @@ def from_interactions(source: Interactions, config: DataConfig, schema: Schema, 
     Raises ConfigError naming `file` and the column at fault.
     """
     keys = schema.keys
-    items = checked_items(_every_item(source, schema), schema, file=file)
+    items = checked_items(every_item(source, schema), schema, file=file)
     told = [name for name in items.columns if name not in source.ratings.columns]
     ratings = source.ratings.join(items.select(keys.item, *told), on=keys.item, how="left", maintain_order="left")
     lowest = 1.0 if source.next_item else config.positive_rating
     behaviors = positives(ratings, schema, positive_rating=lowest)
     if source.users is not None:
-        ratings = _join_users(ratings, source.users, keys.user, file=file)
+        ratings = join_users(ratings, source.users, keys.user, file=file)
     rows = impressions(ratings, schema, positive_rating=lowest)
     if source.next_item:
         draw = Draw(negatives=config.negatives, rng=np.random.default_rng(config.seed), reading=reading)
@@ -81,7 +81,7 @@ def _split(
     return split_by_time(rows, schema.keys.timestamp, **fractions)
 
 
-def _every_item(source: Interactions, schema: Schema) -> pl.DataFrame:
+def every_item(source: Interactions, schema: Schema) -> pl.DataFrame:
     """The catalogue of the file, and rated items that it lacks; their category is 0, "none", and their lists empty."""
     item, category = schema.keys.item, schema.keys.category
     rated = source.ratings.select(item).unique()
@@ -90,7 +90,8 @@ def _every_item(source: Interactions, schema: Schema) -> pl.DataFrame:
     return items.with_columns(*lists, *([] if category is None else [pl.col(category).fill_null(0)]))
 
 
-def _join_users(ratings: pl.DataFrame, users: pl.DataFrame, user: str, *, file: str) -> pl.DataFrame:
+def join_users(ratings: pl.DataFrame, users: pl.DataFrame, user: str, *, file: str) -> pl.DataFrame:
+    """`ratings` with the columns of their users. Raises ConfigError for a user told of twice."""
     doubled = users.filter(pl.col(user).is_duplicated())
     if len(doubled):
         found = f"{doubled[user][0]!r} more than once"

@@ -4,6 +4,8 @@ No future leaks: a history holds behaviors of strictly earlier time only, so tha
 sees another. Within a history equal times keep the order of the log.
 """
 
+from dataclasses import dataclass
+
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
@@ -13,7 +15,35 @@ from model.bundle.vocabulary import Ids
 from model.data.columns import history_columns
 from model.data.ragged import slices, to_lists
 
-_ORDER, _DONE = "__order", "__done"
+_DONE = "__done"
+ORDER = "__order"  # of a row in the log, which decides among rows of one user and time
+
+
+@dataclass(frozen=True, kw_only=True)
+class PointInTime:
+    """Ratings by user, time and order, labelled, and which of the clicks among them each row's user had made before.
+
+    rows     with the column of labels, Int8
+    clicks   [C] numbers of the clicked rows, ascending
+    starts, lengths  [N] row i's history is clicks[starts[i] : starts[i] + lengths[i]], oldest first
+    """
+
+    rows: pl.DataFrame
+    clicks: Ids
+    starts: Ids
+    lengths: Ids
+
+
+def point_in_time(ratings: pl.DataFrame, schema: Schema, *, positive_rating: float) -> PointInTime:
+    """Sort `ratings`, which have the column `ORDER`, and find each row's newest `schema.max_history` clicks of strictly
+    earlier time.
+    """
+    keys = schema.keys
+    rows = ratings.sort(keys.user, keys.timestamp, ORDER)
+    clicked = (rows["rating"] >= positive_rating).to_numpy()
+    starts, lengths = _spans(_changes(rows[keys.user]), _changes(rows[keys.timestamp]), clicked, schema.max_history)
+    rows = rows.with_columns(pl.Series(keys.label, clicked).cast(pl.Int8))
+    return PointInTime(rows=rows, clicks=np.flatnonzero(clicked), starts=starts, lengths=lengths)
 
 
 def impressions(ratings: pl.DataFrame, schema: Schema, *, positive_rating: float) -> pl.DataFrame:
@@ -24,14 +54,11 @@ def impressions(ratings: pl.DataFrame, schema: Schema, *, positive_rating: float
     the newest `schema.max_history` of them, and their times where the schema asks for them.
     """
     keys = schema.keys
-    rows = ratings.with_row_index(_ORDER).sort(keys.user, keys.timestamp, _ORDER)
-    clicked = (rows["rating"] >= positive_rating).to_numpy()
-    starts, lengths = _spans(_changes(rows[keys.user]), _changes(rows[keys.timestamp]), clicked, schema.max_history)
-    taken = np.flatnonzero(clicked)[slices(starts, lengths)]
+    found = point_in_time(ratings.with_row_index(ORDER), schema, positive_rating=positive_rating)
+    taken = found.clicks[slices(found.starts, found.lengths)]
     told = history_columns(schema) | ({keys.timestamp: schema.times.column} if schema.times else {})
-    lists = [to_lists(rows[key][taken], lengths).alias(column) for key, column in told.items()]
-    labelled = rows.with_columns(pl.Series(keys.label, clicked).cast(pl.Int8), *lists)
-    return labelled.sort(keys.timestamp, _ORDER).drop(_ORDER, "rating")
+    lists = [to_lists(found.rows[key][taken], found.lengths).alias(column) for key, column in told.items()]
+    return found.rows.with_columns(*lists).sort(keys.timestamp, ORDER).drop(ORDER, "rating")
 
 
 def impressions_beside(shown: pl.DataFrame, behaviors: pl.DataFrame, schema: Schema) -> pl.DataFrame:
@@ -44,14 +71,14 @@ def impressions_beside(shown: pl.DataFrame, behaviors: pl.DataFrame, schema: Sch
     told = history_columns(schema) | ({keys.timestamp: schema.times.column} if schema.times else {})
     names = list(dict.fromkeys([keys.user, keys.timestamp, *told]))
     done = behaviors.select(*names, pl.lit(True).alias(_DONE))
-    asked = shown.select(keys.user, keys.timestamp, pl.lit(False).alias(_DONE)).with_row_index(_ORDER)
+    asked = shown.select(keys.user, keys.timestamp, pl.lit(False).alias(_DONE)).with_row_index(ORDER)
     rows = pl.concat([done, asked], how="diagonal").sort(keys.user, keys.timestamp, maintain_order=True)
     is_done = rows[_DONE].to_numpy()
     starts, lengths = _spans(_changes(rows[keys.user]), _changes(rows[keys.timestamp]), is_done, schema.max_history)
     starts, lengths = starts[~is_done], lengths[~is_done]
     taken = np.flatnonzero(is_done)[slices(starts, lengths)]
     lists = [to_lists(rows[key][taken], lengths).alias(column) for key, column in told.items()]
-    told_of = rows.filter(~pl.col(_DONE)).select(_ORDER).with_columns(*lists).sort(_ORDER).drop(_ORDER)
+    told_of = rows.filter(~pl.col(_DONE)).select(ORDER).with_columns(*lists).sort(ORDER).drop(ORDER)
     return pl.concat([shown, told_of], how="horizontal").sort(keys.timestamp, maintain_order=True)
 
 

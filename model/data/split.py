@@ -1,8 +1,15 @@
 """One log into train, valid and test by global time, so that nothing is learned from the future."""
 
+from collections import Counter
+from collections.abc import Callable, Iterator
+
+import numpy as np
 import polars as pl
 
 from model.bundle.errors import ConfigError
+from model.bundle.vocabulary import Ids
+
+_DAY = 86_400  # seconds; any other length would do
 
 
 def split_by_time(
@@ -26,3 +33,43 @@ def split_by_time(
             found = f"no rows for {name} among {rows} rows at {times.n_unique()} distinct times"
             raise ConfigError(file="the log", key=f"column {timestamp}", found=found, allowed="rows in every split")
     return train, valid, test
+
+
+def time_borders(times: Callable[[], Iterator[Ids]], *, valid_fraction: float, test_fraction: float) -> Ids:
+    """The two borders of `split_by_time` for a log whose times come piece by piece, as often as they are asked for.
+
+    Two passes find the very values that sorting would: rows are counted by day, then by second in two of the days.
+    Raises ConfigError if a split stays empty.
+    """
+    days = _counted(times(), lambda piece: piece // _DAY)
+    rows = sum(days.values())
+    shares = (1 - valid_fraction - test_fraction, 1 - test_fraction)
+    ranks = [min(round(rows * share), rows - 1) for share in shares]
+    found = [_nth(days, rank) for rank in ranks]
+    seconds = _counted(times(), lambda piece: piece[np.isin(piece // _DAY, [day for day, _ in found])])
+    exact = [
+        _nth({s: n for s, n in seconds.items() if s // _DAY == day}, rank - before)
+        for (day, before), rank in zip(found, ranks, strict=True)
+    ]
+    borders, in_train = [second for second, _ in exact], found[0][1] + exact[0][1]
+    if borders[0] == borders[1] or not in_train:
+        raise ConfigError(file="the log", key="timestamp", found=f"borders at {borders}", allowed="rows in every split")
+    return np.array(borders, dtype=np.int64)
+
+
+def _counted(pieces: Iterator[Ids], key: Callable[[Ids], Ids]) -> Counter[int]:
+    counts: Counter[int] = Counter()
+    for piece in pieces:
+        values, rows = np.unique(key(piece), return_counts=True)
+        counts.update(dict(zip(values.tolist(), rows.tolist(), strict=True)))
+    return counts
+
+
+def _nth(counts: dict[int, int], rank: int) -> tuple[int, int]:
+    """The value of the row in place `rank` of the ascending order, from 0, and how many rows have lower values."""
+    before = 0
+    for value in sorted(counts):
+        if before + counts[value] > rank:
+            return value, before
+        before += counts[value]
+    raise ValueError(f"{rank} of {before} rows")

@@ -34,7 +34,7 @@ def fit_encoder(log: Log, schema: Schema) -> Encoder:
         seen = [] if hashed else [log.train[feature.name], *_past(feature, log, schema)]
         vocabularies[feature.name] = Hashed(hashed) if hashed else _vocabulary(feature, seen)
     scalings = {f.name: fit_scaling(f, log.train[f.name]) for f in features if f.kind == "dense"}
-    return Encoder(schema, vocabularies, scalings=scalings, catalogue=_catalogue(log.items, schema))
+    return Encoder(schema, vocabularies, scalings=scalings, catalogue=catalogue_of(log.items, schema))
 
 
 def prior_ctr(log: Log, encoder: Encoder, *, before: NDArray[np.float32] | None = None) -> NDArray[np.float32]:
@@ -44,12 +44,19 @@ def prior_ctr(log: Log, encoder: Encoder, *, before: NDArray[np.float32] | None 
     `before` said of an item that was known then. PADDING, UNKNOWN and items that only histories hold get r.
     """
     keys = encoder.schema.keys
-    vocabulary = encoder.vocabularies[keys.item]
-    label = log.train[keys.label].to_numpy().astype(np.float64)
-    rate = label.mean()
-    index = vocabulary.lookup(log.train[keys.item].to_numpy())
-    clicks = np.bincount(index, weights=label, minlength=len(vocabulary))
-    shown = np.bincount(index, minlength=len(vocabulary))
+    sums = [pl.len().cast(pl.Int64).alias("rows"), pl.col(keys.label).cast(pl.Int64).sum().alias("clicks")]
+    return prior_of(log.train.group_by(pl.col(keys.item).alias("id")).agg(sums), encoder, before=before)
+
+
+def prior_of(
+    counted: pl.DataFrame, encoder: Encoder, *, before: NDArray[np.float32] | None = None
+) -> NDArray[np.float32]:
+    """`prior_ctr` from the columns id, rows and clicks, a row per item."""
+    vocabulary = encoder.vocabularies[encoder.schema.keys.item]
+    rate = int(counted["clicks"].sum()) / int(counted["rows"].sum())
+    index = vocabulary.lookup(counted["id"].to_numpy())
+    clicks = np.bincount(index, weights=counted["clicks"].to_numpy(), minlength=len(vocabulary))
+    shown = np.bincount(index, weights=counted["rows"].to_numpy(), minlength=len(vocabulary))
     towards = np.full(len(vocabulary), rate)
     if before is not None:
         towards[: len(before)] = before
@@ -80,12 +87,17 @@ def _past(feature: Feature, log: Log, schema: Schema) -> Iterable[pl.Series]:
 
 def _vocabulary(feature: Feature, seen: Iterable[pl.Series]) -> Vocabulary:
     flat = [to_flat(values)[0] if isinstance(values.dtype, pl.List) else values for values in seen]
-    counted = pl.concat([values.alias("id") for values in flat]).to_frame().group_by("id").len()
+    return vocabulary_of(feature, pl.concat([values.alias("id") for values in flat]).to_frame().group_by("id").len())
+
+
+def vocabulary_of(feature: Feature, counted: pl.DataFrame) -> Vocabulary:
+    """The ids of the column `id` that were met `min_count` times or more by the column `len`, ascending."""
     kept = counted.filter(pl.col("len") >= feature.min_count)["id"].sort()
     return Vocabulary(_text_array(kept) if feature.dtype == "str" else kept.to_numpy())
 
 
-def _catalogue(items: pl.DataFrame, schema: Schema) -> Catalogue:
+def catalogue_of(items: pl.DataFrame, schema: Schema) -> Catalogue:
+    """The catalogue as the encoder wants it."""
     item = schema.keys.item
     columns = {name: _stored(items[name]) for name in item_columns(schema) if name != item}
     ids: Ids = items[item].to_numpy()

@@ -1,0 +1,61 @@
+"""Plain `.npy` files that grow by appending, and several of them read as one array."""
+
+import hashlib
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+_HEADER = 128  # bytes, for any array of up to two axes: numpy pads the header to a multiple of 64
+
+
+class NpyAppender:
+    """A folder of `.npy` files, one per array name, that all grow together."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._length: dict[str, int] = {}
+        self._like: dict[str, NDArray[np.generic]] = {}  # an empty array of each one's type and width
+        self._digest = hashlib.sha256()
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def append(self, arrays: Mapping[str, NDArray[np.generic]]) -> None:
+        """Add entries to the end of each array; types and further axes are those of the first call."""
+        for name, array in arrays.items():
+            mode = "ab" if name in self._length else "wb"
+            content = np.ascontiguousarray(array)
+            self._like.setdefault(name, array[:0])
+            with (self._folder / f"{name}.npy").open(mode) as file:
+                if mode == "wb":
+                    file.write(bytes(_HEADER))
+                file.write(content.data if content.size else b"")
+            self._digest.update(content.data if content.size else b"")
+            self._length[name] = self._length.get(name, 0) + len(array)
+
+    def close(self) -> str:
+        """Write the headers; returns a checksum of all that was appended."""
+        for name, like in self._like.items():
+            header = io.BytesIO()
+            described = np.lib.format.header_data_from_array_1_0(like)
+            np.lib.format.write_array_header_1_0(header, {**described, "shape": (self._length[name], *like.shape[1:])})
+            with (self._folder / f"{name}.npy").open("r+b") as file:
+                assert len(header.getvalue()) == _HEADER
+                file.write(header.getvalue())
+        return self._digest.hexdigest()[:16]
+
+
+def read_into(files: Sequence[Path]) -> NDArray[np.generic]:
+    """The arrays of several files one after another, read without a copy of any."""
+    heads = [np.load(file, mmap_mode="r", allow_pickle=False) for file in files]
+    out = np.empty((sum(map(len, heads)), *heads[0].shape[1:]), dtype=heads[0].dtype)
+    at = 0
+    for file, head in zip(files, heads, strict=True):
+        with file.open("rb", buffering=0) as stream:
+            stream.seek(_HEADER)
+            part = out[at : at + len(head)]
+            if part.size:
+                stream.readinto(part.view(np.uint8).reshape(-1).data)
+        at += len(head)
+    return out

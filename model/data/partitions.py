@@ -1,0 +1,107 @@
+"""A rating log on disk in partitions by user, so that all rows of a user can be sorted together in little memory.
+
+A partition that is still too large is cut again by user. What one user alone makes too large is cut by time, and the
+user's newest clicks are carried from each cut to the next: histories come out as if the log had been sorted as a whole.
+"""
+
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from model.bundle.schema import Schema
+from model.data.history import ORDER
+
+CARRIED = "__carried"  # true for clicks that came before, and are no impressions of this piece
+_PART = "__part"
+_PARTITIONS = 64
+
+
+class Partitions:
+    """Ratings by user in files of `folder`; `positive_rating` says which of them are clicks."""
+
+    def __init__(self, folder: Path, schema: Schema, *, positive_rating: float, depth: int = 0) -> None:
+        self._folder, self._schema, self._positive, self._depth = folder, schema, positive_rating, depth
+        self._rows = np.zeros(_PARTITIONS, dtype=np.int64)
+        self._files = 0
+        self._finer: dict[int, Partitions] = {}
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def __len__(self) -> int:
+        """Number of rows."""
+        return int(self._rows.sum())
+
+    def add(self, piece: pl.DataFrame) -> None:
+        """Append rows, which have the column `ORDER`."""
+        hashed = pl.col(self._schema.keys.user).hash(self._depth) % _PARTITIONS
+        for (part,), rows in piece.with_columns(hashed.alias(_PART)).partition_by(_PART, as_dict=True).items():
+            rows.drop(_PART).write_parquet(self._folder / f"{part:02}-{self._files:06}.parquet", compression="lz4")
+            self._rows[part] += len(rows)
+        self._files += 1
+
+    def times(self) -> Iterator[np.ndarray]:
+        """All timestamps, some at a time."""
+        for file in sorted(self._folder.glob("*.parquet")):
+            yield pl.read_parquet(file, columns=[self._schema.keys.timestamp]).to_series().to_numpy()
+
+    def pieces(self, most: int) -> Iterator[pl.DataFrame]:
+        """All rows once, with the column `CARRIED`, about `most` at a time.
+
+        The rows of a user come in one piece, or in several by time, and then each begins with the user's newest
+        `max_history` clicks of the pieces before.
+        """
+        together: list[int] = []
+        for part in np.flatnonzero(self._rows).tolist():
+            if self._rows[part] > most:
+                yield from self._large(part, most)
+                continue
+            if together and self._rows[[*together, part]].sum() > most:
+                yield self._read(together)
+                together = []
+            together.append(part)
+        if together:
+            yield self._read(together)
+
+    def _read(self, parts: list[int]) -> pl.DataFrame:
+        files = [file for part in parts for file in self._of(part)]
+        rows = pl.concat([pl.read_parquet(file) for file in files])
+        return rows.with_columns(pl.lit(value=False).alias(CARRIED))
+
+    def _of(self, part: int) -> list[Path]:
+        return sorted(self._folder.glob(f"{part:02}-*.parquet"))
+
+    def _large(self, part: int, most: int) -> Iterator[pl.DataFrame]:
+        """A partition too large: cut by user, and where that was tried before, by time."""
+        if self._depth:
+            yield from self._by_time(part, most)
+            return
+        if part not in self._finer:
+            folder = self._folder / f"{part:02}"
+            finer = Partitions(folder, self._schema, positive_rating=self._positive, depth=self._depth + 1)
+            for file in self._of(part):
+                finer.add(pl.read_parquet(file))
+            self._finer[part] = finer
+        yield from self._finer[part].pieces(most)
+
+    def _by_time(self, part: int, most: int) -> Iterator[pl.DataFrame]:
+        keys, files = self._schema.keys, self._of(part)
+        times = np.sort(
+            np.concatenate([pl.read_parquet(f, columns=[keys.timestamp])[keys.timestamp].to_numpy() for f in files])
+        )
+        # Rows of one time stay together: none may see another.
+        borders = [None, *np.unique(times[most::most]).tolist(), None]
+        carried: pl.DataFrame | None = None
+        for first, after in pairwise(borders):
+            at = pl.col(keys.timestamp)
+            inside = (pl.lit(value=True) if first is None else at >= first) & (
+                pl.lit(value=True) if after is None else at < after
+            )
+            rows = pl.concat([pl.read_parquet(file).filter(inside) for file in files])
+            rows = rows.with_columns(pl.lit(value=False).alias(CARRIED))
+            piece = rows if carried is None else pl.concat([carried, rows])
+            yield piece
+            clicks = piece.filter(pl.col("rating") >= self._positive).sort(keys.user, keys.timestamp, ORDER)
+            newest = clicks.group_by(keys.user, maintain_order=True).tail(self._schema.max_history)
+            carried = newest.select(rows.columns).with_columns(pl.lit(value=True).alias(CARRIED))
