@@ -5,11 +5,13 @@ from collections.abc import Mapping
 import orjson
 from fastapi import FastAPI, Request, Response
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 from structlog.typing import FilteringBoundLogger
 
 from service.api.exchange import Exchange, exchange_of
 from service.errors import ServiceError
 
+_METHODS = ("DELETE", "GET", "HEAD", "POST", "PUT")
 _ROUTING_ERRORS = {404: "not_found", 405: "method_not_allowed"}
 
 
@@ -53,7 +55,18 @@ def answer_errors(app: FastAPI, log: FilteringBoundLogger) -> None:
         assert isinstance(error, HTTPException)
         kind = _ROUTING_ERRORS.get(error.status_code, "http_error")
         exchange = exchange_of(request.scope)
-        return refusal(exchange, error.detail, status=error.status_code, error_type=kind, headers=error.headers)
+        headers = {"Allow": _allowed(request)} if error.status_code == 405 else error.headers
+        return refusal(exchange, error.detail, status=error.status_code, error_type=kind, headers=headers)
 
     app.add_exception_handler(ServiceError, ours)
     app.add_exception_handler(HTTPException, routing)
+
+
+def _allowed(request: Request) -> str:
+    """The methods of every route of that path; the framework names those of the first."""
+
+    def taken(method: str) -> bool:
+        scope = {**request.scope, "method": method}
+        return any(route.matches(scope)[0] is Match.FULL for route in request.app.routes)
+
+    return ", ".join(method for method in _METHODS if taken(method))

@@ -15,10 +15,11 @@ from typing import Any
 import numpy as np
 from fastapi import APIRouter, Request, Response
 from starlette.exceptions import HTTPException
+from starlette.responses import HTMLResponse
 
 from service.api.answers import json_answer
 from service.api.exchange import exchange_of, header
-from service.api.openapi import CONSOLE_PARAMETERS, refusals
+from service.api.openapi import CONSOLE_PARAMETERS, CONSOLE_TYPES, FILE_RESPONSES, MAX_ITEMS, MAX_SEED, refusals
 from service.api.routes import DirectRoute, asked_role
 from service.config import Settings
 from service.errors import InvalidRequest, NotReady
@@ -34,8 +35,7 @@ PAGE, STATE, ITEMS, REPORT, FILES = (
     "/console/files/{path}",
 )
 CONSOLE_ROUTES = (PAGE, STATE, ITEMS, REPORT, FILES)
-_MAX_ITEMS, _USUAL_ITEMS = 200, 20
-_TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
+_USUAL_ITEMS = 20
 _HEADERS = {
     "Cache-Control": "no-cache",  # ask again, by the ETag
     "Content-Security-Policy": "default-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
@@ -105,7 +105,7 @@ class Console:
                 "candidates": settings.max_candidates,
                 "explain_candidates": settings.explain_candidates,
                 "history": settings.history_keep,
-                "items": _MAX_ITEMS,
+                "items": MAX_ITEMS,
                 "deadline_ms": settings.deadline_ms,
                 "max_deadline_ms": settings.max_deadline_ms,
             },
@@ -114,8 +114,8 @@ class Console:
 
     async def items(self, request: Request) -> Response:
         """Items of a bundle's catalogue, drawn at random: candidates to try."""
-        count = _number(request, "limit", usual=_USUAL_ITEMS, least=1, most=_MAX_ITEMS)
-        seed = _number(request, "seed", usual=-1, least=0, most=2**31)
+        count = _number(request, "limit", usual=_USUAL_ITEMS, least=1, most=MAX_ITEMS)
+        seed = _number(request, "seed", usual=-1, least=0, most=MAX_SEED)
         served = self._serving.of_role(asked_role(request))
         encoder, rng = served.loaded.encoder, np.random.default_rng(None if seed < 0 else seed)
         catalogue, key = encoder.catalogue, encoder.schema.keys.item
@@ -152,8 +152,15 @@ def make_console_router(console: Console) -> APIRouter:
     router = APIRouter(route_class=DirectRoute)
     errors = refusals(409, 422, 503)
     add = router.add_api_route
-    add(PAGE, console.page, methods=["GET"])
-    add(FILES.replace("}", ":path}"), console.file, methods=["GET"], openapi_extra=_parameters("file"))
+    add(PAGE, console.page, methods=["GET"], response_class=HTMLResponse)
+    add(
+        FILES.replace("}", ":path}"),
+        console.file,
+        methods=["GET"],
+        response_class=Response,
+        responses=FILE_RESPONSES,
+        openapi_extra=_parameters("file"),
+    )
     add(STATE, console.state, methods=["GET"])
     add(ITEMS, console.items, methods=["GET"], responses=errors, openapi_extra=_parameters("items"))
     add(REPORT, console.report, methods=["GET"], responses=errors, openapi_extra=_parameters("report"))
@@ -189,7 +196,7 @@ def _read(folder: Traversable, prefix: str) -> Iterator[tuple[str, File]]:
     for entry in folder.iterdir():
         if entry.is_dir():
             yield from _read(entry, f"{prefix}{entry.name}/")
-        elif media_type := _TYPES.get("." + entry.name.rpartition(".")[2]):
+        elif media_type := CONSOLE_TYPES.get("." + entry.name.rpartition(".")[2]):
             plain = entry.read_bytes()
             etag = f'"{hashlib.sha256(plain).hexdigest()[:20]}"'
             zipped = gzip.compress(plain, 6, mtime=0)

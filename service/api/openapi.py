@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from pydantic import BaseModel
+
 from service.api.body import DEADLINE_HEADER
 from service.api.schemas import (
     EventsAnswer,
@@ -22,32 +24,66 @@ def refusals(*statuses: int) -> Responses:
     return {status: {"model": Refusal} for status in statuses}
 
 
+def _body(model: type[BaseModel]) -> dict[str, Any]:
+    """`requestBody`, an OpenAPI fragment without any `$ref`: it would be looked up in the whole document."""
+    schema = model.model_json_schema()
+    return {
+        "required": True,
+        "content": {"application/json": {"schema": _without_references(schema, schema.pop("$defs", {}))}},
+    }
+
+
+def _without_references(value: Any, named: dict[str, Any]) -> Any:  # noqa: ANN401  # any JSON
+    if isinstance(value, list):
+        return [_without_references(each, named) for each in value]
+    if not isinstance(value, dict):
+        return value
+    if "$ref" in value:
+        return _without_references(named[value["$ref"].rpartition("/")[2]], named)
+    return {key: _without_references(each, named) for key, each in value.items()}
+
+
 SCORE_RESPONSES = {200: {"model": ScoreAnswer}, **refusals(409, 413, 422, 429, 500, 503, 504)}
-PROMOTE_REQUEST: dict[str, Any] = {  # an OpenAPI fragment
-    "requestBody": {"required": True, "content": {"application/json": {"schema": Promotion.model_json_schema()}}}
-}
+LIVEZ_RESPONSES: Responses = {503: {"description": "Compute threads died; only a restart helps."}}
+PROMOTE_REQUEST: dict[str, Any] = {"requestBody": _body(Promotion)}
 EVENTS_RESPONSES = {202: {"model": EventsAnswer}, **refusals(409, 413, 422, 503, 504)}
-EVENTS_REQUEST: dict[str, Any] = {  # an OpenAPI fragment
-    "requestBody": {"required": True, "content": {"application/json": {"schema": EventsBody.model_json_schema()}}}
+EVENTS_REQUEST: dict[str, Any] = {"requestBody": _body(EventsBody)}
+_USER: dict[str, Any] = {
+    "name": "user_id",
+    "in": "path",
+    "required": True,
+    "schema": {"type": "string", "minLength": 1, "maxLength": 128, "pattern": r"^[^\x00-\x1f\x7f-\x9f]+$"},
 }
-_USER: dict[str, Any] = {"name": "user_id", "in": "path", "required": True, "schema": {"type": "string"}}
 _LIMIT: dict[str, Any] = {"name": "limit", "in": "query", "schema": {"type": "integer", "minimum": 1}}
 HISTORY_PARAMETERS: dict[str, list[dict[str, Any]]] = {"GET": [_USER, _LIMIT], "DELETE": [_USER]}
 ROLE_PARAMETER: dict[str, Any] = {"name": "role", "in": "query", "schema": {"enum": ["stable", "canary"]}}
-_ITEMS_LIMIT: dict[str, Any] = {"name": "limit", "in": "query", "schema": {"type": "integer", "minimum": 1}}
-_ITEMS_SEED: dict[str, Any] = {"name": "seed", "in": "query", "schema": {"type": "integer", "minimum": 0}}
+MAX_ITEMS, MAX_SEED = 200, 2**31
+_ITEMS_LIMIT: dict[str, Any] = {
+    "name": "limit",
+    "in": "query",
+    "schema": {"type": "integer", "minimum": 1, "maximum": MAX_ITEMS},
+}
+_ITEMS_SEED: dict[str, Any] = {
+    "name": "seed",
+    "in": "query",
+    "schema": {"type": "integer", "minimum": 0, "maximum": MAX_SEED},
+}
 _FILE: dict[str, Any] = {"name": "path", "in": "path", "required": True, "schema": {"type": "string"}}
 CONSOLE_PARAMETERS: dict[str, list[dict[str, Any]]] = {
     "items": [_ITEMS_LIMIT, _ITEMS_SEED, ROLE_PARAMETER],
     "report": [ROLE_PARAMETER],
     "file": [_FILE],
 }
-FEEDBACK_RESPONSES = {202: {"model": FeedbackAnswer}, **refusals(413, 422, 504)}
-FEEDBACK_REQUEST: dict[str, Any] = {  # an OpenAPI fragment
-    "requestBody": {"required": True, "content": {"application/json": {"schema": FeedbackBody.model_json_schema()}}}
+CONSOLE_TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
+FILE_RESPONSES: Responses = {
+    200: {"content": {media_type: {"schema": {"type": "string"}} for media_type in CONSOLE_TYPES.values()}},
+    304: {"description": "What the caller has, by its `If-None-Match`."},
+    **refusals(404),
 }
+FEEDBACK_RESPONSES = {202: {"model": FeedbackAnswer}, **refusals(413, 422, 504)}
+FEEDBACK_REQUEST: dict[str, Any] = {"requestBody": _body(FeedbackBody)}
 SCORE_REQUEST: dict[str, Any] = {  # an OpenAPI fragment
-    "requestBody": {"required": True, "content": {"application/json": {"schema": ScoreBody.model_json_schema()}}},
+    "requestBody": _body(ScoreBody),
     "parameters": [
         {
             "name": DEADLINE_HEADER,

@@ -6,12 +6,13 @@ from fastapi import APIRouter, Request, Response
 from fastapi.routing import APIRoute
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.background import BackgroundTask
+from starlette.responses import PlainTextResponse
 
 from service.api.answers import json_answer
 from service.api.body import deadline_s, read_body, unless_gone
 from service.api.exchange import Exchange, exchange_of
 from service.api.observe import SCORE_PATH, Endpoint
-from service.api.openapi import ROLE_PARAMETER, SCORE_REQUEST, SCORE_RESPONSES, refusals
+from service.api.openapi import LIVEZ_RESPONSES, ROLE_PARAMETER, SCORE_REQUEST, SCORE_RESPONSES, refusals
 from service.api.parse import Parsed, read_envelope
 from service.api.render import answered, render_explanation, render_rows, render_scored
 from service.api.rows import CompiledRows
@@ -172,7 +173,7 @@ def make_router(routes: Routes) -> APIRouter:
     router.add_api_route(
         SCORE_PATH, routes.score, methods=["POST"], responses=SCORE_RESPONSES, openapi_extra=SCORE_REQUEST
     )
-    router.add_api_route("/livez", routes.livez, methods=["GET"])
+    router.add_api_route("/livez", routes.livez, methods=["GET"], responses=LIVEZ_RESPONSES)
     router.add_api_route("/readyz", routes.readyz, methods=["GET"], responses=refusals(503))
     router.add_api_route(
         "/bundle",
@@ -181,5 +182,5 @@ def make_router(routes: Routes) -> APIRouter:
         responses=refusals(409, 422, 503),
         openapi_extra={"parameters": [ROLE_PARAMETER]},
     )
-    router.add_api_route("/metrics", routes.metrics, methods=["GET"])
+    router.add_api_route("/metrics", routes.metrics, methods=["GET"], response_class=PlainTextResponse)
     return router

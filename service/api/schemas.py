@@ -128,7 +128,7 @@ class EventBody(BaseModel):
 class EventsBody(BaseModel):
     """The body of POST /events: this, or one event by itself."""
 
-    events: list[EventBody]
+    events: Annotated[list[EventBody], Field(min_length=1)]
 
 
 class RejectedEvent(BaseModel):
@@ -179,7 +179,9 @@ class FeedbackBody(BaseModel):
     bundle_version: Annotated[str, StringConstraints(min_length=1, max_length=128)] = Field(
         description="a string of 1 to 128 characters"
     )
-    impressions: SkipValidation[list[ImpressionBody]] = Field(description="a list of at least one object")
+    impressions: SkipValidation[Annotated[list[ImpressionBody], Field(min_length=1)]] = Field(
+        description="a list of at least one object"
+    )
 
 
 class RejectedFeedback(BaseModel):
