@@ -3,6 +3,7 @@
 import json
 from dataclasses import asdict
 from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -12,28 +13,25 @@ from rich.table import Table
 from model.bundle.errors import ConfigError
 from model.bundle.folder import read_bundle
 from model.bundle.pointers import STABLE, write_pointer
-from model.code_version import code_version
 from model.compare import common_split, compare, read_compared
 from model.config import RunConfig, read_config
-from model.data.log import Log, read_log, write_task
+from model.data.log import Log
 from model.explain_command import explain
-from model.guard_command import guard
-from model.pipeline import checkpoints_of, evaluated, run_training
-from model.pipeline import prepare as prepare_log
+from model.pipeline import evaluated
 from model.predictions import scored_splits
-from model.progress import TrainingBar
+from model.prepare_command import prepare, read_with_progress
 from model.publish import Format, publish
 from model.replay import replay
 from model.report.figures import Scores
 from model.report.page import REPORT_HTML, REPORT_JSON, render
-from model.retrain_command import retrain
-from model.run_folder import load_run, read_report, save_figures, save_run
+from model.run_folder import load_run, read_report, save_figures
 from model.signing import read_signing_key, sign
-from model.tables import comparison_tables, figures_table, log_table, skew_table
+from model.tables import comparison_tables, figures_table, skew_table
 from model.terminal import clear_errors, console, errors
+from model.train_command import train
 
 app = typer.Typer(
-    help="From a log to a bundle, and day after day to the next one.",
+    help="From a log to a bundle: prepare, train, evaluate, report, compare, export, sign, replay, explain, inspect.",
     no_args_is_help=True,
 )
 
@@ -42,45 +40,8 @@ Split = Literal["train", "valid", "test"]
 RunPath = Annotated[Path, typer.Argument(help="A run written by `train`.")]
 
 
-@app.command()
-def prepare(config: ConfigPath, out: Annotated[Path, typer.Option(help="Folder to write.")]) -> None:
-    """Read the log once and write it as Parquet files that `format = "task"` reads."""
-    with clear_errors():
-        settings = read_config(config)
-        log = _read(settings)
-        write_task(log, out)
-    console.print(log_table(log, settings))
-    console.print(f"wrote {out}")
-
-
-@app.command()
-def train(
-    config: ConfigPath,
-    out: Annotated[Path, typer.Option(help="Folder of the run to write.")],
-    net: Annotated[str | None, typer.Option(help="Another net than the configured one.")] = None,
-    resume: Annotated[bool, typer.Option(help="Go on from the checkpoint in the folder, if there is one.")] = False,
-) -> None:
-    """Train and write a run with the weights of the best validation AUC. Ctrl-C stops and keeps the best so far."""
-    with clear_errors():
-        settings = read_config(config)
-        settings = settings.with_net(net) if net else settings
-        log = _read(settings)
-        console.print(log_table(log, settings))
-        prepared = prepare_log(log, settings)
-        checkpoints = checkpoints_of(prepared, settings, folder=out, resume=resume)
-        if resume:
-            place = checkpoints.start.place if checkpoints.start else None
-            console.print(f"going on in epoch {place['epoch']}" if place else "no checkpoint: starting anew")
-        with TrainingBar(console, epochs=settings.train.epochs) as bar:
-            run, training = run_training(log, prepared, settings, report=bar, checkpoints=checkpoints)
-        save_run(out, run)
-    if training.interrupted:
-        console.print("interrupted: keeping the best weights so far")
-    for name, counts in run.metrics.get("pretrained", {}).items():
-        console.print(f"pretrained {name}: {counts['found']:,} ids found, {counts['missing']:,} missing")
-    best = f"best after {training.best_epoch:.2f} epochs, {bar.samples_per_s:,.0f} samples/s"
-    console.print(f"{settings.net['kind']}: {best}; wrote {out}")
-    console.print(figures_table(run, log.bayes_auc))
+app.command()(prepare)
+app.command()(train)
 
 
 @app.command()
@@ -147,7 +108,7 @@ def export(  # noqa: PLR0913  # one parameter per flag
     stamp = bundle_version or now.strftime("%Y%m%d-%H%M%S")
     with clear_errors():
         key = read_signing_key(sign_key) if sign_key else None
-        trained, code = load_run(run), code_version()
+        trained, code = load_run(run), _code_version()
         path = publish(
             trained,
             out,
@@ -184,8 +145,6 @@ def replay_log(
 
 
 app.command()(explain)
-app.command()(guard)
-app.command()(retrain)
 app.command()(sign)
 
 
@@ -228,8 +187,7 @@ def main() -> None:
 
 
 def _read(settings: RunConfig) -> Log:
-    with console.status("reading the log"):
-        return read_log(settings.data, settings.schema, base=settings.base)
+    return read_with_progress(settings)[0]
 
 
 def _base_scores(base: Path, log: Log, split: str) -> Scores:
@@ -241,6 +199,13 @@ def _base_scores(base: Path, log: Log, split: str) -> Scores:
         save_figures(base, evaluated(run, log, split=split))
         console.print(f"scored {base} as well")
     return read_compared(base, split).scores
+
+
+def _code_version() -> str:
+    try:
+        return version("ctr-scorer")
+    except PackageNotFoundError:
+        return "unknown"
 
 
 if __name__ == "__main__":

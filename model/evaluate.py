@@ -13,44 +13,57 @@ from model.data.batches import EncodedSplit
 from model.data.rows import Split
 from model.nets import Net
 from model.predictions import Predictions
+from model.ranks import ALONE, Ranks
 
 
 def predict(
-    net: Net, split: Split, *, batch_size: int = 4096, report: Callable[[int], None] = lambda rows: None
+    net: Net,
+    split: Split,
+    *,
+    batch_size: int = 4096,
+    report: Callable[[int], None] = lambda rows: None,
+    ranks: Ranks = ALONE,
 ) -> NDArray[np.float32]:
     """pCTR [N] in the split's order, not calibrated. `report` is told the number of rows done.
 
-    Leaves `net` in evaluation mode.
+    Several ranks divide the batches and each gets all scores, which are those of one process bit for bit. Leaves `net`
+    in evaluation mode.
     """
-    pctr: NDArray[np.float32] = torch.sigmoid(
-        torch.from_numpy(predict_logit(net, split, batch_size=batch_size, report=report))
-    ).numpy()
+    logit = predict_logit(net, split, batch_size=batch_size, report=report, ranks=ranks)
+    pctr: NDArray[np.float32] = torch.sigmoid(torch.from_numpy(logit)).numpy()
     return pctr
 
 
 def predict_logit(
-    net: Net, split: Split, *, batch_size: int = 4096, report: Callable[[int], None] = lambda rows: None
+    net: Net,
+    split: Split,
+    *,
+    batch_size: int = 4096,
+    report: Callable[[int], None] = lambda rows: None,
+    ranks: Ranks = ALONE,
 ) -> NDArray[np.float32]:
     """Raw logits [N] in the split's order; else as `predict`. A split on disk is read part by part."""
     net.eval()
-    out, before, done = np.empty(len(split), dtype=np.float32), 0, 0
+    out, before, done = torch.zeros(len(split)), 0, 0
     for part in split.parts():
-        for rows, logit in _logits(net, part, batch_size):
+        for rows, logit in _logits(net, part, batch_size, ranks):
             out[before + rows] = logit
             done += len(rows)
             report(done)
-        before = done
-    return out
+        before += len(part)
+    return ranks.total(out).numpy()  # of a row all but one rank have 0
 
 
-def _logits(net: Net, split: EncodedSplit, batch_size: int) -> Iterator[tuple[Ids, NDArray[np.float32]]]:
+def _logits(net: Net, split: EncodedSplit, batch_size: int, ranks: Ranks) -> Iterator[tuple[Ids, torch.Tensor]]:
+    """This rank's batches of what is in memory: their rows and logits."""
     device = next(net.parameters()).device
     order = np.argsort(split.lengths, kind="stable")  # rows of similar length together: less padding, same scores
-    for start in range(0, len(order), batch_size):
+    starts = range(0, len(order), batch_size)
+    for start in starts[ranks.rank :: ranks.size]:  # whole batches: cut otherwise, sums would be rounded otherwise
         rows = order[start : start + batch_size]
         tensors = {name: torch.from_numpy(tensor).to(device) for name, tensor in split.take(rows).items()}
         with torch.inference_mode():
-            logit = net(tensors, tensors)[:, 0].cpu().numpy()
+            logit = net(tensors, tensors)[:, 0].cpu()
         yield rows, logit
 
 

@@ -23,6 +23,7 @@ from model.evaluate import score_split, user_activity
 from model.incremental import Parent, check_parent, extended, go_on
 from model.nets import build_net
 from model.pretrained import fill_tables
+from model.ranks import current_ranks
 from model.regularisation import impressions_by_table
 from model.report.assessment import assess, assess_split, begun_report
 from model.report.attention import attention_maps
@@ -67,7 +68,10 @@ def run_training(
     report: Callable[[Step], None] = lambda step: None,
     checkpoints: Checkpoints | None = None,
 ) -> tuple[TrainedRun, Training]:
-    """Train the configured net. Pure in (config, log): the seed is in the configuration; torch's own is restored."""
+    """Train the configured net. Pure in (config, log): the seed is in the configuration; torch's own is restored.
+
+    Of several ranks the first one calls this, the others `follow_training`.
+    """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.train.seed)
         training, pretrained = _trained(prepared, config, report=report, checkpoints=checkpoints)
@@ -95,6 +99,13 @@ def run_training(
     return run, training
 
 
+def follow_training(prepared: Prepared, config: RunConfig, *, checkpoints: Checkpoints) -> None:
+    """What every rank but the first does while that one is in `run_training`: its part of each batch."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.train.seed)
+        _trained(prepared, config, report=lambda step: None, checkpoints=checkpoints)
+
+
 def _trained(
     prepared: Prepared, config: RunConfig, *, report: Callable[[Step], None], checkpoints: Checkpoints | None
 ) -> tuple[Training, dict[str, dict[str, int]]]:
@@ -110,6 +121,7 @@ def _trained(
         sampler=NegativeSampler(encoder),
         fresh=FreshNegatives(encoder, prepared.train) if config.train.fresh_negatives else None,
         impressions=_impressions(prepared, config),
+        ranks=current_ranks(),
     )
     return train(net, samples, config=config.train, report=report, checkpoints=checkpoints), pretrained
 

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from model.batch_loss import BatchLoss, adapted, training_device
+from model.bundle.errors import ConfigError
 from model.bundle.vocabulary import Ids
-from model.checkpoint import Checkpoints, Snapshot
+from model.checkpoint import CHECKPOINT, Checkpoints, Snapshot
 from model.data.fresh_negatives import FreshNegatives
 from model.data.negatives import NegativeSampler
 from model.data.rows import Split
@@ -18,6 +19,8 @@ from model.evaluate import predict
 from model.metrics import all_metrics
 from model.nets import Net
 from model.optimizer import NetOptimizer, sparse_gradients
+from model.ranks import ALONE, Ranks
+from model.synchronised import Cut, synchronised
 from model.train_config import TrainConfig
 
 _GPU_LOSS_EVERY = 20  # batches: reading the loss makes the CPU wait for the GPU
@@ -39,7 +42,7 @@ class Step:
 @dataclass(frozen=True, kw_only=True)
 class Samples:
     """What a net learns from. Without `sampler` DIEN's auxiliary loss has no negatives and is left out; without `fresh`
-    the non-clicks of `train` stay as they are.
+    the non-clicks of `train` stay as they are. Every one of `ranks` has the same samples and takes its part of a batch.
     """
 
     train: Split
@@ -47,6 +50,7 @@ class Samples:
     sampler: NegativeSampler | None = None
     fresh: FreshNegatives | None = None
     impressions: Mapping[str, Tensor] | None = None  # for train.embedding_l2: regularisation.impressions_by_table
+    ranks: Ranks = ALONE
 
 
 @dataclass
@@ -73,13 +77,16 @@ def train(
     The order of samples and the negatives come from `config.seed`; dropout from torch's global generator, which the
     caller seeds together with the initial weights. With `checkpoints` the run goes on where their start says, and ends
     with the weights that it would have had without the break; an interrupted run leaves the last one there.
+    Of several ranks the first one alone writes; all end with the same net, as if one had trained on whole batches.
     Raises ConfigError for a device or a compiler that is not there.
     """
     net.to(training_device(config))
-    with sparse_gradients(net), adapted(net, config):
-        run = _Run(net, samples, config)
+    cut = Cut(samples.ranks)
+    with sparse_gradients(net), adapted(net, config), synchronised(net, cut, compiled=config.compile):
+        run = _Run(net, samples, config, cut)
         if checkpoints is not None and checkpoints.start is not None:
             run.restore(checkpoints.start)
+        run.agree()
         try:
             run.go(report, checkpoints)
         except KeyboardInterrupt:
@@ -87,7 +94,7 @@ def train(
     if run.best:
         net.load_state_dict(run.best)
     net.to("cpu").eval()
-    if checkpoints is not None and not run.result.interrupted:
+    if checkpoints is not None and samples.ranks.first and not run.result.interrupted:
         checkpoints.remove()
     return run.result
 
@@ -95,8 +102,8 @@ def train(
 class _Run:
     """One pass after another over the training split, and all that a pass leaves behind."""
 
-    def __init__(self, net: Net, samples: Samples, config: TrainConfig) -> None:
-        self.net, self.samples, self.config = net, samples, config
+    def __init__(self, net: Net, samples: Samples, config: TrainConfig, cut: Cut) -> None:
+        self.net, self.samples, self.config, self.ranks = net, samples, config, samples.ranks
         self.result = Training(net=net)
         self.best: dict[str, Tensor] = {}
         self.stale = 0  # evaluations since the best
@@ -108,7 +115,7 @@ class _Run:
             net, config, steps_per_epoch=steps, impressions=samples.impressions, max_norm=net.embedding.max_norm
         )
         self._loss_read = float("nan")
-        self.loss = BatchLoss(net, config, sampler=samples.sampler)
+        self.loss = BatchLoss(net, config, sampler=samples.sampler, cut=cut)
 
     def go(self, report: Callable[[Step], None], checkpoints: Checkpoints | None) -> None:
         """Train from here to the end, and tell and keep after each batch what is due."""
@@ -117,7 +124,7 @@ class _Run:
             if evaluate_now and not self._evaluate(step):
                 return
             due = self.optimizer.steps % every == 0 if every else evaluate_now
-            if checkpoints is not None and due:
+            if checkpoints is not None and self.ranks.first and due:
                 checkpoints.write(self.snapshot())
             report(self._with_auc(step))
 
@@ -151,16 +158,17 @@ class _Run:
         self.net.train()
         batch, fresh = self.samples.train.take(rows), self.samples.fresh
         loss = self.loss(fresh.redraw(batch, rows, self.rng) if fresh else batch, self.rng)
-        self.optimizer.step(loss)
+        self.optimizer.step(loss, ranks=self.ranks)
         if loss.is_cuda and self.optimizer.steps % _GPU_LOSS_EVERY != 1:
             return self._loss_read
-        self._loss_read = float(loss.detach())
+        self._loss_read = float(self.ranks.total(loss.detach())) / self.ranks.size
         return self._loss_read
 
     def _evaluate(self, step: Step) -> bool:
         """Score the validation split and keep the weights if they are the best; whether to go on."""
         result, valid = self.result, self.samples.valid
-        figures = all_metrics(valid.label, predict(self.net, valid), valid.user)
+        pctr = predict(self.net, valid, ranks=self.ranks)
+        figures = self.ranks.told(all_metrics(valid.label, pctr, valid.user))
         epoch = step.epoch - 1 + step.done / step.total
         result.evaluations.append({"epoch": epoch, **figures})
         if math.isnan(result.best_auc) or figures["auc"] > result.best_auc:
@@ -173,6 +181,14 @@ class _Run:
     def _with_auc(self, step: Step) -> Step:
         seen = self.result.evaluations
         return replace(step, auc=seen[-1]["auc"]) if seen else step
+
+    def agree(self) -> None:
+        """Begin with the first rank's weights. Raises ConfigError where this rank has not found the same checkpoint."""
+        place = {"epoch": float(self.epoch), "batch": float(self.batch)}
+        if (first := self.ranks.told(place)) != place:
+            allowed = f"{first}, as the first rank: a folder that every rank sees"
+            raise ConfigError(file=CHECKPOINT, key="(place)", found=place, allowed=allowed)
+        self.ranks.alike(self.net.state_dict())
 
     def snapshot(self) -> Snapshot:
         """Everything that the rest of the run depends on. Tensors are the live ones."""

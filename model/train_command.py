@@ -1,0 +1,79 @@
+"""`ctr-model train`: from a configured log to a run; alone, or as one of the processes that torchrun started."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from model.config import RunConfig, read_config
+from model.data.log import Log
+from model.pipeline import checkpoints_of, follow_training, prepare, run_training
+from model.prepare_command import print_reading, read_with_progress
+from model.progress import TrainingBar
+from model.ranks import Ranks, current_ranks, joined
+from model.run_folder import TrainedRun, save_run
+from model.tables import figures_table, log_table
+from model.terminal import clear_errors, console
+from model.train import Training
+
+
+def train(
+    config: Annotated[Path, typer.Argument(help="The run's TOML file.")],
+    out: Annotated[Path, typer.Option(help="Folder of the run to write.")],
+    net: Annotated[str | None, typer.Option(help="Another net than the configured one.")] = None,
+    resume: Annotated[bool, typer.Option(help="Go on from the checkpoint in the folder, if there is one.")] = False,
+) -> None:
+    """Train and write a run with the weights of the best validation AUC. Ctrl-C stops and keeps the best so far.
+
+    Under torchrun the processes divide every batch: `torchrun --nproc-per-node 2 -m model.cli train ...`.
+    """
+    with clear_errors():
+        settings = read_config(config)
+        settings = settings.with_net(net) if net else settings
+        with joined(settings.train.device) as ranks, _first_prints(ranks):
+            train_configured(settings, out=out, resume=resume)
+
+
+def train_configured(settings: RunConfig, *, out: Path, resume: bool) -> None:
+    """What one rank does, alone or not: it reads the log and trains; the first one writes the run and prints."""
+    ranks = current_ranks()
+    log, reading = read_with_progress(settings)
+    console.print(log_table(log, settings))
+    print_reading(reading)
+    prepared = prepare(log, settings)
+    checkpoints = checkpoints_of(prepared, settings, folder=out, resume=resume)
+    if resume:
+        place = checkpoints.start.place if checkpoints.start else None
+        console.print(f"going on in epoch {place['epoch']}" if place else "no checkpoint: starting anew")
+    if not ranks.first:
+        follow_training(prepared, settings, checkpoints=checkpoints)
+        return
+    with TrainingBar(console, epochs=settings.train.epochs) as bar:
+        run, training = run_training(log, prepared, settings, report=bar, checkpoints=checkpoints)
+    save_run(out, run)
+    _print(run, training, log, told=f"{bar.samples_per_s:,.0f} samples/s{_together(ranks)}; wrote {out}")
+
+
+def _print(run: TrainedRun, training: Training, log: Log, *, told: str) -> None:
+    if training.interrupted:
+        console.print("interrupted: keeping the best weights so far")
+    for name, counts in run.metrics.get("pretrained", {}).items():
+        console.print(f"pretrained {name}: {counts['found']:,} ids found, {counts['missing']:,} missing")
+    console.print(f"{run.config['net']['kind']}: best after {training.best_epoch:.2f} epochs, {told}")
+    console.print(figures_table(run, log.bayes_auc))
+
+
+def _together(ranks: Ranks) -> str:
+    return f" by {ranks.size} processes" if ranks.size > 1 else ""
+
+
+@contextmanager
+def _first_prints(ranks: Ranks) -> Iterator[None]:
+    """Inside, only the first rank prints; errors of every rank are told."""
+    before, console.quiet = console.quiet, console.quiet or not ranks.first
+    try:
+        yield
+    finally:
+        console.quiet = before
