@@ -3,7 +3,6 @@
 import json
 from dataclasses import asdict
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -13,10 +12,12 @@ from rich.table import Table
 from model.bundle.errors import ConfigError
 from model.bundle.folder import read_bundle
 from model.bundle.pointers import STABLE, write_pointer
+from model.code_version import code_version
 from model.compare import common_split, compare, read_compared
 from model.config import RunConfig, read_config
 from model.data.log import Log
 from model.explain_command import explain
+from model.guard_command import guard
 from model.pipeline import evaluated
 from model.predictions import scored_splits
 from model.prepare_command import prepare, read_with_progress
@@ -24,6 +25,7 @@ from model.publish import Format, publish
 from model.replay import replay
 from model.report.figures import Scores
 from model.report.page import REPORT_HTML, REPORT_JSON, render
+from model.retrain_command import retrain
 from model.run_folder import load_run, read_report, save_figures
 from model.signing import read_signing_key, sign
 from model.tables import comparison_tables, figures_table, skew_table
@@ -31,7 +33,7 @@ from model.terminal import clear_errors, console, errors
 from model.train_command import train
 
 app = typer.Typer(
-    help="From a log to a bundle: prepare, train, evaluate, report, compare, export, sign, replay, explain, inspect.",
+    help="From a log to a bundle, and day after day to the next one.",
     no_args_is_help=True,
 )
 
@@ -108,7 +110,7 @@ def export(  # noqa: PLR0913  # one parameter per flag
     stamp = bundle_version or now.strftime("%Y%m%d-%H%M%S")
     with clear_errors():
         key = read_signing_key(sign_key) if sign_key else None
-        trained, code = load_run(run), _code_version()
+        trained, code = load_run(run), code_version()
         path = publish(
             trained,
             out,
@@ -145,6 +147,8 @@ def replay_log(
 
 
 app.command()(explain)
+app.command()(guard)
+app.command()(retrain)
 app.command()(sign)
 
 
@@ -199,13 +203,6 @@ def _base_scores(base: Path, log: Log, split: str) -> Scores:
         save_figures(base, evaluated(run, log, split=split))
         console.print(f"scored {base} as well")
     return read_compared(base, split).scores
-
-
-def _code_version() -> str:
-    try:
-        return version("ctr-scorer")
-    except PackageNotFoundError:
-        return "unknown"
 
 
 if __name__ == "__main__":
