@@ -1,6 +1,6 @@
-"""The trainer's script as the CronJob runs it, with a stand-in for `ctr-model`, whose arguments the real one must take.
+"""The command of the CronJob: run as it stands, with a stand-in for `ctr-model`; the real one must take its arguments.
 
-Two real trainings would take a minute of this set; the stand-in writes what pointers ask for, and notes its calls.
+Two real trainings would take a minute of this set; what the command does is in tests/offline/test_guard.py.
 """
 
 import os
@@ -11,68 +11,55 @@ from pathlib import Path
 import pytest
 import typer
 
-from model.bundle.manifest import MANIFEST
-from model.bundle.pointers import CANARY, POINTERS, STABLE, read_pointer, write_pointer
 from model.cli import app
-from tests.deploy.manifests import ROOT, named, shipped
+from tests.deploy.manifests import ROOT, Table, named, shipped
 
-STAND_IN = f"""#!/bin/sh -eu
-echo "$@" >> "$HOME/calls"
-if [ "$1" = export ]; then mkdir -p "$4/$6"; touch "$4/$6/{MANIFEST}"; fi
+STAND_IN = """#!/bin/sh -eu
+printf '%s\\n' "$@" > "$HOME/call"
+exit "$STATUS"
 """
 
 
-def run_job(folder: Path) -> list[list[str]]:
-    """How it calls `ctr-model`. Its variables keep their names and get folders of this test."""
-    spec = named(shipped(), "CronJob", "ctr-retrain")["spec"]["jobTemplate"]["spec"]["template"]["spec"]
-    (container,) = spec["containers"]
+def job() -> Table:
+    """The job that the CronJob makes."""
+    return named(shipped(), "CronJob", "ctr-retrain")["spec"]["jobTemplate"]["spec"]
+
+
+def run_job(folder: Path, *, status: int) -> tuple[int, list[str]]:
+    """Its exit code, and how it calls `ctr-model`. Its variables keep their names and get folders of this test."""
+    (container,) = job()["template"]["spec"]["containers"]
     values = {
         "TRAINING_FILE": ROOT / "examples" / "synthetic.toml",
-        "BUNDLES": folder / "bundles",
+        "BUNDLES": folder / "some bundles",
         "RUN": folder / "run",
     }
     assert {*values, "HOME"} == {entry["name"] for entry in container["env"]}
-    programs = folder / "programs"
-    programs.mkdir()
-    (programs / "ctr-model").write_text(STAND_IN, encoding="utf-8")
-    (programs / "ctr-model").chmod(0o755)
-    (programs / "train-bundle").symlink_to(ROOT / "deploy" / "train.sh")  # as the image has it
-    path = os.pathsep.join([str(programs), str(Path(sys.executable).parent), os.environ["PATH"]])
-    environ = {name: str(value) for name, value in values.items()} | {"HOME": str(folder), "PATH": path}
-    subprocess.run(container["command"], env=environ, cwd=ROOT, timeout=60, check=True)
-    return [line.split() for line in (folder / "calls").read_text(encoding="utf-8").splitlines()]
+    (folder / "ctr-model").write_text(STAND_IN, encoding="utf-8")
+    (folder / "ctr-model").chmod(0o755)
+    path = os.pathsep.join([str(folder), str(Path(sys.executable).parent), os.environ["PATH"]])
+    environ = {name: str(value) for name, value in values.items()}
+    environ |= {"HOME": str(folder), "PATH": path, "STATUS": str(status)}
+    command = [*container["command"], *container["args"]]
+    done = subprocess.run(command, env=environ, cwd=ROOT, timeout=60, check=False)
+    return done.returncode, (folder / "call").read_text(encoding="utf-8").splitlines()
 
 
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    """A folder with a version, to which nothing points."""
-    (tmp_path / "bundles" / "v1").mkdir(parents=True)
-    (tmp_path / "bundles" / "v1" / MANIFEST).touch()
-    return tmp_path
-
-
-def test_the_real_command_takes_the_arguments(folder: Path):
-    """`train`, then `export` of the same run without moving `stable`."""
+def test_the_real_command_takes_the_arguments(tmp_path: Path):
+    """One day's turn, which moves the canary; folders with a space in their names stay one argument."""
     group = typer.main.get_command(app)
-    taken = {}
-    for name, *arguments in run_job(folder):
-        context = group.get_command(None, name).make_context(name, arguments)  # parses and checks, runs nothing
-        taken[name] = context.params
+    status, (name, *arguments) = run_job(tmp_path, status=0)
+    taken = group.get_command(None, name).make_context(name, arguments).params  # parses and checks, runs nothing
 
-    assert list(taken) == ["train", "export"]
-    assert taken["train"]["out"] == taken["export"]["run"]
-    assert taken["export"]["stable"] is False
-
-
-def test_the_first_bundle_becomes_stable(folder: Path):
-    """It is what the service waits for."""
-    version = run_job(folder)[-1][5]
-    assert [read_pointer(folder / "bundles", name) for name in POINTERS] == [version, None]
+    assert (status, name) == (0, "retrain")
+    assert taken["config"] == ROOT / "examples" / "synthetic.toml"
+    assert (taken["bundles"], taken["run"]) == (tmp_path / "some bundles", tmp_path / "run")
+    assert (taken["pointer"], taken["anew"]) == ("canary", False)
 
 
-def test_a_later_bundle_becomes_canary(folder: Path):
-    """What serves goes on to serve."""
-    write_pointer(folder / "bundles", STABLE, "v1")
-    version = run_job(folder)[-1][5]
-    assert read_pointer(folder / "bundles", STABLE) == "v1"
-    assert read_pointer(folder / "bundles", CANARY) == version
+@pytest.mark.parametrize("status", [1, 2])
+def test_what_would_end_the_same_way_is_not_tried_again(tmp_path: Path, status: int):
+    """The guard's refusal and a wrong configuration reach the job as they are, and its policy names them."""
+    (rule,) = job()["podFailurePolicy"]["rules"]
+    assert run_job(tmp_path, status=status)[0] == status
+    assert rule["action"] == "FailJob"
+    assert status in rule["onExitCodes"]["values"]
