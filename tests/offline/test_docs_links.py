@@ -37,6 +37,14 @@ def test_every_link_leads_to_a_file():
     assert [(path.name, target) for path, target in inside if not (path.parent / target).exists()] == []
 
 
+def test_no_link_leads_to_a_folder_of_pages():
+    """A folder of docs/ is a page on a code host alone, not of the site."""
+    led_to = {(path.parent / target).resolve() for path, target in links() if "://" not in target}
+    folders = {path for path in led_to if path.is_dir()}
+    assert ROOT / "monitoring" in folders
+    assert [path for path in folders if path.is_relative_to(ROOT / "docs")] == []
+
+
 def test_every_anchor_is_a_heading():
     """What stands behind # in a link is a heading of the page that it leads to."""
     with_anchor = [(path, *target.split("#")) for path, target in links() if "#" in target and "://" not in target]
