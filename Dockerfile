@@ -79,6 +79,5 @@ FROM runtime AS trainer
 LABEL org.opencontainers.image.description="DIN and DIEN click models: training log to bundle"
 COPY --from=trainer-packages /opt/ctr /opt/ctr
 COPY examples /examples
-COPY deploy/train.sh /usr/local/bin/train-bundle
 HEALTHCHECK NONE
 ENTRYPOINT ["ctr-model"]
