@@ -10,17 +10,20 @@ import torch
 from torch import Tensor
 
 from model.bundle.encode import Encoder, Tensors
+from model.bundle.errors import ConfigError
 from model.bundle.schema import PADDING
 from model.checkpoint import Checkpoints, run_identity
 from model.config import RunConfig
 from model.data.batches import EncodedSplit, encode_split
 from model.data.downsample import downsampled
 from model.data.fresh_negatives import FreshNegatives
-from model.data.log import Log
 from model.data.negatives import NegativeSampler
-from model.data.vocab import fit_encoder, prior_ctr
-from model.evaluate import score_split, user_activity
+from model.data.rows import Split
+from model.data.sharded_log import ShardedLog
+from model.data.vocab import fit_encoder
+from model.evaluate import score_split
 from model.incremental import Parent, check_parent, extended, go_on
+from model.log_facts import AnyLog, activity_of, prior_of_items, rows_of
 from model.nets import build_net
 from model.pretrained import fill_tables
 from model.ranks import current_ranks
@@ -39,17 +42,20 @@ class Prepared:
     """A log encoded for training, and what training goes on from if it does not begin anew."""
 
     encoder: Encoder
-    train: EncodedSplit
-    valid: EncodedSplit
+    train: Split
+    valid: Split
     parent: Parent | None = None
 
 
-def prepare(log: Log, config: RunConfig, *, parent: Parent | None = None) -> Prepared:
+def prepare(log: AnyLog, config: RunConfig, *, parent: Parent | None = None) -> Prepared:
     """Fit the encoder on the training split and encode what training reads. The test split is not touched.
 
     With a `parent` its encoder learns the new ids of the log, which is `incremental.newer` then. Raises ConfigError if
     the parent has another schema or net.
     """
+    if isinstance(log, ShardedLog):
+        _check_shards(config, parent)
+        return Prepared(encoder=log.encoder, train=log.split("train"), valid=log.split("valid"))
     encoder = fit_encoder(log, config.schema)
     if parent is not None:
         check_parent(parent, config)
@@ -61,7 +67,7 @@ def prepare(log: Log, config: RunConfig, *, parent: Parent | None = None) -> Pre
 
 
 def run_training(
-    log: Log,
+    log: AnyLog,
     prepared: Prepared,
     config: RunConfig,
     *,
@@ -76,16 +82,16 @@ def run_training(
         torch.manual_seed(config.train.seed)
         training, pretrained = _trained(prepared, config, report=report, checkpoints=checkpoints)
     net, encoder, parent = training.net, prepared.encoder, prepared.parent
-    valid = score_split(net, prepared.valid, user_activity(log.valid, log.train, config.schema.keys))
+    valid = score_split(net, prepared.valid, activity_of(log, "valid", config.schema.keys))
     assessed = assess(valid, config.calibration, negative_sampling_rate=config.train.negative_sampling_rate)
-    golden = golden_inputs(prepared.valid, encoder, seed=config.train.seed)
+    golden = golden_inputs(next(prepared.valid.parts()), encoder, seed=config.train.seed)
     metrics = {**_history(training, prepared), **assessed.metrics, **({"pretrained": pretrained} if pretrained else {})}
     metrics |= {"parent": parent.to_table()} if parent else {}
     table = config_table(config)
     run = TrainedRun(
         net=net,
         encoder=encoder,
-        prior_ctr=prior_ctr(log, encoder, before=parent.prior_ctr if parent else None),
+        prior_ctr=prior_of_items(log, encoder, before=parent.prior_ctr if parent else None),
         golden=golden,
         config=table,
         metrics=metrics,
@@ -119,21 +125,37 @@ def _trained(
         train=prepared.train,
         valid=prepared.valid,
         sampler=NegativeSampler(encoder),
-        fresh=FreshNegatives(encoder, prepared.train) if config.train.fresh_negatives else None,
+        fresh=_fresh_negatives(prepared, config),
         impressions=_impressions(prepared, config),
         ranks=current_ranks(),
     )
     return train(net, samples, config=config.train, report=report, checkpoints=checkpoints), pretrained
 
 
-def evaluated(run: TrainedRun, log: Log, *, split: str, base: Scores | None = None) -> TrainedRun:
+def _fresh_negatives(prepared: Prepared, config: RunConfig) -> FreshNegatives | None:
+    if not config.train.fresh_negatives or not isinstance(prepared.train, EncodedSplit):
+        return None
+    return FreshNegatives(prepared.encoder, prepared.train)
+
+
+def _check_shards(config: RunConfig, parent: Parent | None) -> None:
+    """Raise ConfigError for what needs the rows of a log in memory."""
+    refused = {
+        "train.fresh_negatives": (config.train.fresh_negatives, "false: who clicked what would have to be in memory"),
+        "train.negative_sampling_rate": (config.train.negative_sampling_rate, "1.0"),
+        "--from": (parent is not None, "a log in memory: shards are encoded already, and know no ids of a parent"),
+    }
+    for key, (found, allowed) in refused.items():
+        if found not in (False, 1.0):
+            raise ConfigError(file="a log in shards", key=key, found=found, allowed=allowed)
+
+
+def evaluated(run: TrainedRun, log: AnyLog, *, split: str, base: Scores | None = None) -> TrainedRun:
     """The run with the figures, the scores and the report of another split of its log.
 
     `base` are the scores of a run of `base` on the same rows, for RelaImpr. Raises ConfigError if they are of others.
     """
-    frame = getattr(log, split)
-    activity = user_activity(frame, log.train, run.schema.keys)
-    rows = score_split(run.net, encode_split(frame, run.encoder), activity)
+    rows = score_split(run.net, rows_of(log, split, run.encoder), activity_of(log, split, run.schema.keys))
     metrics, report = assess_split(rows, split, calibration=run.calibration, base=base)
     return replace(
         run,
@@ -178,10 +200,10 @@ def _impressions(prepared: Prepared, config: RunConfig) -> dict[str, Tensor] | N
 
 
 def _history(training: Training, prepared: Prepared) -> dict[str, Any]:
-    times = prepared.train.timestamp
+    first, last = prepared.train.span()
     return {
         "evaluations": training.evaluations,
         "best_epoch": training.best_epoch,
         "interrupted": training.interrupted,
-        "window": {"first": int(times.min()), "last": int(times.max()), "rows": len(prepared.train)},
+        "window": {"first": first, "last": last, "rows": len(prepared.train)},
     }

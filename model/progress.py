@@ -44,6 +44,15 @@ class ReadingBar:
         self._progress.stop()
 
 
+class PreparationBar(ReadingBar):
+    """The `report` of a preparation out of core: a bar per step, in rows."""
+
+    def __init__(self, console: Console) -> None:
+        super().__init__(console)
+        columns = (TextColumn("{task.description}"), BarColumn(bar_width=10), TextColumn("{task.completed:,} rows"))
+        self._progress.columns = (*columns, TimeElapsedColumn())
+
+
 class TrainingBar:
     """A context manager that is also `train`'s `report` callback. One bar for all epochs, so the ETA is the run's."""
 

@@ -5,8 +5,9 @@ from typing import Any
 from rich.table import Table
 
 from model.config import RunConfig
-from model.data.log import Log
+from model.log_facts import AnyLog
 from model.replay import Skew
+from model.report.assessment import summary
 from model.report.figures import METRICS
 from model.run_folder import TrainedRun
 
@@ -21,22 +22,13 @@ _SAID = {
 }
 
 
-def log_table(log: Log, settings: RunConfig) -> Table:
+def log_table(log: AnyLog, settings: RunConfig) -> Table:
     """The splits of a log."""
-    keys = settings.schema.keys
     table = Table("split", "rows", "users", "items", "click rate", "mean history", "Bayes AUC", title=settings.name)
-    history = settings.schema.behavior[0].column if settings.schema.behavior else None
-    for name in ("train", "valid", "test"):
-        frame = getattr(log, name)
-        table.add_row(
-            name,
-            f"{len(frame):,}",
-            f"{frame[keys.user].n_unique():,}",
-            f"{frame[keys.item].n_unique():,}",
-            f"{frame[keys.label].mean():.4f}",
-            f"{frame[history].list.len().mean():.1f}" if history else "-",
-            _bayes(log.bayes_auc, name),
-        )
+    for name, told in summary(log, settings.schema).items():
+        counts = [f"{told[count]:,}" for count in ("rows", "users", "items")]
+        history = "-" if told["mean_history"] is None else f"{told['mean_history']:.1f}"
+        table.add_row(name, *counts, f"{told['click_rate']:.4f}", history, _bayes(log.bayes_auc, name))
     return table
 
 

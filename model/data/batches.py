@@ -68,6 +68,10 @@ class EncodedSplit:
         """Batches of an epoch."""
         return math.ceil(len(self) / batch_size)
 
+    def span(self) -> tuple[int, int]:
+        """First and last timestamp."""
+        return int(self.timestamp.min()), int(self.timestamp.max())
+
     def digest(self) -> str:
         """16 hexadecimal digits of all that the split holds."""
         digest = hashlib.sha256()

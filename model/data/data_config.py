@@ -21,6 +21,7 @@ Format = Literal[
     "taobao_user_behavior",
     "taobao_ads",
     "table",
+    "shards",
 ]
 Negatives = Literal["uniform", "popularity"]
 
@@ -46,4 +47,5 @@ class DataConfig:
     seed: int = setting(0, low=0, high=2**63 - 1)  # of the negatives, and of the users that validate `dien_files`
     columns: Mapping[str, str] | None = None  # of a table: the schema's name -> the file's
     text_ids: tuple[str, ...] = ()  # of a table: columns whose text is hashed to an integer
+    memory_mb: float = setting(512.0, low=1.0)  # for rows of a log in shards, when it is prepared and when it is read
     synthetic: SyntheticConfig = dataclasses.field(default_factory=SyntheticConfig)

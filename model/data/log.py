@@ -38,6 +38,9 @@ def read_log(config: DataConfig, schema: Schema, *, base: Path, reading: Reading
         clicks = dataclasses.replace(config, positive_rating=1.0)
         generated = synthesize(config.synthetic, schema)
         return from_interactions(generated, clicks, schema, file="the synthetic log", reading=reading)
+    if config.format == "shards":
+        allowed = "a log as it was before `prepare --shards`; only train and evaluate read shards"
+        raise ConfigError(file=str(base), key="data.format", found=config.format, allowed=allowed)
     if config.format in FORMS:
         return _table(config, schema, base, reading)
     return _READERS[config.format](_folder(config, base), config, schema, reading)

@@ -36,7 +36,7 @@ from model.data.history import ORDER, PointInTime, point_in_time
 from model.data.interactions import Interactions
 from model.data.partitions import CARRIED, Partitions
 from model.data.ragged import slices
-from model.data.rating_stream import RatingStream
+from model.data.rating_stream import RatingStream, newest_items
 from model.data.shards import ShardWriter
 from model.data.split import time_borders
 from model.data.vocab import prior_of
@@ -48,11 +48,11 @@ _SHARD_ROWS = 1 << 15
 _MOST_SHARDS = 1024  # files are opened once a piece each
 _CARRIED_SPLIT = -1  # of rows that are there for the histories of others
 
-Report = Callable[[str, int, int], None]
+Report = Callable[[str, int, int | None], None]
 Summary = dict[str, dict[str, Any]]  # by split; JSON
 
 
-def _silent(step: str, done: int, total: int) -> None:
+def _silent(step: str, done: int, total: int | None) -> None:
     """Progress that nobody looks at."""
 
 
@@ -60,7 +60,6 @@ def _silent(step: str, done: int, total: int) -> None:
 class Plan:
     """How a log is prepared. `memory_mb` is what one piece may take, beside what vocabularies and catalogue take."""
 
-    positive_rating: float
     valid_fraction: float
     test_fraction: float
     memory_mb: float
@@ -70,7 +69,7 @@ class Plan:
 def prepare_shards(stream: RatingStream, schema: Schema, *, plan: Plan, out: Path, report: Report = _silent) -> Summary:
     """Write the log to `out`, over an earlier one, and return what its splits hold, as `assessment.summary`.
 
-    `report` is told the step, the rows done and their number, 0 while nobody knows. Raises ConfigError as `read_log`.
+    `report` is told the step, the rows done, and of how many if that is known. Raises ConfigError as `read_log`.
     """
     (out / LOG).unlink(missing_ok=True)
     scratch = out / ".partitions"
@@ -100,24 +99,25 @@ class _Preparation:
         self._schema, self._plan, self._report, self._file = schema, plan, report, str(scratch.parent)
         self._most = max(int(plan.memory_mb * (1 << 20) / _bytes_per_row(schema)), 1)
         self._users = stream.users
-        self._partitions = Partitions(scratch, schema, positive_rating=plan.positive_rating)
+        self._positive = stream.positive_rating
+        self._partitions = Partitions(scratch, schema, positive_rating=self._positive)
         rated = self._read(stream)
-        every = every_item(Interactions(ratings=rated, items=stream.items, users=None), schema)
+        given = rated.drop(schema.keys.timestamp) if stream.items is None else stream.items
+        every = every_item(Interactions(ratings=rated, items=given), schema)
         self.items = checked_items(every, schema, file=self._file)
         fractions = {"valid_fraction": plan.valid_fraction, "test_fraction": plan.test_fraction}
         self._borders = time_borders(self._partitions.times, **fractions)
         self.counts = {name: SplitCounts() for name in SPLITS}
 
     def _read(self, stream: RatingStream) -> pl.DataFrame:
-        """Cut the log into partitions; returns the items that it rates."""
-        item, done, rated = self._schema.keys.item, 0, pl.DataFrame()
-        for piece in stream.pieces():
+        """Cut the log into partitions; returns the items that it rates, as `newest_items`."""
+        done, rated = 0, None
+        for piece in stream.pieces:
             self._partitions.add(piece.with_row_index(ORDER, offset=done))
-            new = piece.select(item).unique()
-            rated = pl.concat([rated, new]).unique() if len(rated) else new
+            rated = newest_items(rated, piece, self._schema)
             done += len(piece)
-            self._report("partition", done, 0)
-        if not done:
+            self._report("partition", done, None)
+        if rated is None:
             raise ConfigError(file=self._file, key="rows", found=0, allowed="one or more")
         return rated
 
@@ -168,7 +168,7 @@ class _Preparation:
         rows = piece.join(self.items.select(keys.item, *told), on=keys.item, how="left", maintain_order="left")
         if self._users is not None:
             rows = join_users(rows, self._users, keys.user, file=self._file)
-        found = point_in_time(rows, self._schema, positive_rating=self._plan.positive_rating)
+        found = point_in_time(rows, self._schema, positive_rating=self._positive)
         lists = {*history_columns(self._schema).values(), *([self._schema.times.column] if self._schema.times else [])}
         columns = {name: kind for name, kind in impression_columns(self._schema).items() if name not in lists}
         kept = checked(found.rows, columns, file=self._file).with_columns(found.rows[CARRIED])

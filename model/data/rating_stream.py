@@ -1,71 +1,92 @@
-"""A rating log that is read in pieces: what preparation out of core needs of a reader.
+"""A log of labelled rows that is read in pieces: what preparation out of core asks of a reader."""
 
-Interactions are one such log in one piece. A folder of Parquet files is read a row group at a time:
-
-    ratings*.parquet   user, item, rating, timestamp and the columns of the context, by the schema's names
-    items.parquet      item, category and the other item features; users.parquet likewise, if the schema asks for any
-"""
-
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import polars as pl
-from polars.exceptions import PolarsError
 
 from model.bundle.errors import ConfigError
 from model.bundle.schema import Schema
-from model.data.interactions import Interactions, asked_beyond
+from model.data.atomic import read_atomic
+from model.data.columns import history_columns, negative_columns
+from model.data.data_config import DataConfig
+from model.data.interactions import Interactions
+from model.data.movielens import read_movielens
+from model.data.reading import Reading
+from model.data.synthetic import synthesize
+from model.data.table import FORMS, scan_table
+from model.data.text_ids import numbered
 
 PIECE_ROWS = 1 << 19
 
 
 @dataclass(frozen=True, kw_only=True)
 class RatingStream:
-    """`Interactions` whose ratings come in pieces, in the log's order, as often as they are asked for."""
+    """`Interactions` whose ratings come in pieces, in the log's order.
 
-    pieces: Callable[[], Iterator[pl.DataFrame]]
-    items: pl.DataFrame
-    users: pl.DataFrame | None
+    Without `items` the catalogue is gathered from the ratings: of an item the newest values.
+    """
+
+    pieces: Iterator[pl.DataFrame]
+    positive_rating: float
+    items: pl.DataFrame | None = None
+    users: pl.DataFrame | None = None
 
 
-def in_pieces(log: Interactions, *, rows: int = PIECE_ROWS) -> RatingStream:
+def in_pieces(log: Interactions, *, positive_rating: float, rows: int = PIECE_ROWS) -> RatingStream:
     """A log that is in memory, cut."""
-
-    def pieces() -> Iterator[pl.DataFrame]:
-        yield from log.ratings.iter_slices(rows)
-
-    return RatingStream(pieces=pieces, items=log.items, users=log.users)
+    pieces = log.ratings.iter_slices(rows)
+    return RatingStream(pieces=pieces, positive_rating=positive_rating, items=log.items, users=log.users)
 
 
-def read_rating_parquet(folder: Path, schema: Schema) -> RatingStream:
-    """The Parquet files in `folder`, the ratings unread. Raises ConfigError naming the file at fault, then or later."""
-    files = sorted(folder.glob("ratings*.parquet"))
-    if not files:
-        raise ConfigError(file=str(folder), key="file", found="no ratings", allowed="a folder with ratings*.parquet")
+def read_stream(config: DataConfig, schema: Schema, *, base: Path, reading: Reading) -> RatingStream:
+    """The configured log in pieces: a table block by block, the smaller formats read as a whole and cut.
+
+    Raises ConfigError for a format that has no labelled rows, and as `read_log`, also while it is read.
+    """
+    if negative_columns(schema):
+        raise _refused(config, "a schema without logged negatives")
+    if config.split != "time":
+        raise _refused(config, 'data.split = "time"')
+    if config.format == "synthetic":
+        return in_pieces(synthesize(config.synthetic, schema), positive_rating=1.0)
+    if config.format in FORMS:
+        place = config.url or base / (config.path or "")
+        return RatingStream(pieces=_table(place, config, schema, reading), positive_rating=1.0)
+    if config.format not in _READERS or config.path is None:
+        raise _refused(config, "a table, " + ", ".join(_READERS) + " or synthetic: rows with a label and no history")
+    log = _READERS[config.format](base / config.path, schema, reading)
+    return in_pieces(log, positive_rating=config.positive_rating)
+
+
+_READERS: Mapping[str, Callable[[Path, Schema, Reading], Interactions]] = {
+    "movielens": read_movielens,
+    "atomic": read_atomic,
+}
+
+
+def newest_items(known: pl.DataFrame | None, piece: pl.DataFrame, schema: Schema) -> pl.DataFrame:
+    """One row per item, with the newest values of its features and their time; of equal times the last one's.
+
+    `known` is what this gave for the pieces before.
+    """
     keys = schema.keys
-    columns = [keys.user, keys.item, "rating", keys.timestamp, *(f.name for f in schema.context)]
-
-    def pieces() -> Iterator[pl.DataFrame]:
-        for file in files:
-            yield from _pieces(file, columns)
-
-    items = _whole(folder / "items.parquet")
-    users = _whole(folder / "users.parquet") if asked_beyond(keys.user, schema.user) else None
-    return RatingStream(pieces=pieces, items=items, users=users)
+    names = [keys.timestamp, *(f.name for f in schema.item if f.name in piece.columns)]
+    new = piece.select(names)
+    rows = new if known is None else pl.concat([known, new])
+    return rows.sort(keys.timestamp, maintain_order=True).unique(keys.item, keep="last", maintain_order=True)
 
 
-def _pieces(file: Path, columns: list[str]) -> Iterator[pl.DataFrame]:
-    try:
-        rows, scan = pl.scan_parquet(file).select(pl.len()).collect().item(), pl.scan_parquet(file)
-        for start in range(0, rows, PIECE_ROWS):
-            yield scan.select(columns).slice(start, PIECE_ROWS).collect()
-    except PolarsError as error:
-        raise ConfigError(file=str(file), key="file", found=str(error)[:200], allowed=", ".join(columns)) from error
+def _table(place: Path | str, config: DataConfig, schema: Schema, reading: Reading) -> Iterator[pl.DataFrame]:
+    label = schema.keys.label
+    for block in scan_table(place, config, schema, reading):
+        if label not in block.columns or any(name in block.columns for name in history_columns(schema).values()):
+            raise _refused(config, f"a column {label}, and no histories: they are built")
+        rows = numbered(block, [name for name in config.text_ids if name in block.columns], reading)
+        rows = rows.with_columns(pl.col(label).cast(pl.Float64).alias("rating")).drop(label)
+        yield from rows.iter_slices(PIECE_ROWS) if len(rows) else ()
 
 
-def _whole(file: Path) -> pl.DataFrame:
-    try:
-        return pl.read_parquet(file)
-    except (OSError, PolarsError) as error:
-        raise ConfigError(file=str(file), key="file", found=str(error)[:200], allowed="a Parquet file") from error
+def _refused(config: DataConfig, allowed: str) -> ConfigError:
+    return ConfigError(file="--shards", key="data.format", found=config.format, allowed=allowed)

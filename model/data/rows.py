@@ -47,5 +47,8 @@ class Split(Protocol):
     def take(self, rows: Ids) -> Tensors:
         """The tensors of one batch of the newest `order`, or of some of its rows."""
 
+    def span(self) -> tuple[int, int]:
+        """First and last timestamp."""
+
     def digest(self) -> str:
         """Equal for equal rows in the same order."""

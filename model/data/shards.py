@@ -187,6 +187,12 @@ class ShardedSplit:
         before[window] = np.cumsum(self.shards.rows[window]) - self.shards.rows[window] - self._starts[window]
         return self._loaded[1].take(rows + before[shard])
 
+    def span(self) -> tuple[int, int]:
+        """First and last timestamp, shard by shard."""
+        columns = (self.shards.column("timestamp", [shard]).astype(np.int64) for shard in range(len(self.shards)))
+        spans = [(int(times.min()), int(times.max())) for times in columns]
+        return min(first for first, _ in spans), max(last for _, last in spans)
+
     def digest(self) -> str:
         """Equal for shards that hold equal rows."""
         return hashlib.sha256("".join(self.shards.digests).encode()).hexdigest()[:16]

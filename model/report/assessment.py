@@ -17,7 +17,8 @@ from model.bundle.distribution import distribution
 from model.bundle.errors import ConfigError
 from model.bundle.schema import Schema
 from model.calibration import METHODS, CalibrationConfig, cross_fitted, fit_calibration
-from model.data.log import Log
+from model.data.sharded_log import ShardedLog
+from model.log_facts import AnyLog
 from model.metrics import all_metrics, rela_impr
 from model.predictions import Predictions
 from model.report.figures import CALIBRATED, Scores, rounded, split_figures
@@ -80,7 +81,7 @@ def assess_split(
     return metrics, split_figures(rows, calibration, base=base)
 
 
-def begun_report(log: Log, schema: Schema, *, config: Table, metrics: Table) -> Table:
+def begun_report(log: AnyLog, schema: Schema, *, config: Table, metrics: Table) -> Table:
     """The parts of a report that are no scores: what was trained, on what, and how that went."""
     return {
         "format": REPORT_FORMAT,
@@ -99,8 +100,10 @@ def described(config: Mapping[str, Any]) -> Table:
     return {**config, "data": data}
 
 
-def summary(log: Log, schema: Schema) -> Table:
+def summary(log: AnyLog, schema: Schema) -> Table:
     """Rows, users, items, click rate, mean history length and time range of each split of the log."""
+    if isinstance(log, ShardedLog):
+        return log.splits
     return {name: _summary(getattr(log, name), schema) for name in ("train", "valid", "test")}
 
 

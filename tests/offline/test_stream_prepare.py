@@ -27,7 +27,7 @@ from model.report.assessment import summary
 
 SIZES = SyntheticConfig(users=40, items=60, categories=8, impressions_per_user=20, seed=3)
 CONFIG = DataConfig(format="synthetic", positive_rating=1.0)
-PLAN = Plan(positive_rating=1.0, valid_fraction=0.1, test_fraction=0.1, memory_mb=1)
+PLAN = Plan(valid_fraction=0.1, test_fraction=0.1, memory_mb=1)
 SCHEMAS = ("plain", "features")
 
 
@@ -65,7 +65,7 @@ def digest(encoder: Encoder) -> dict[str, str]:
 
 def prepared(log: Interactions, schema: Schema, out: Path, *, memory_mb: float, piece: int = 173) -> ShardedLog:
     plan = dataclasses.replace(PLAN, memory_mb=memory_mb)
-    prepare_shards(in_pieces(log, rows=piece), schema, plan=plan, out=out)
+    prepare_shards(in_pieces(log, positive_rating=1.0, rows=piece), schema, plan=plan, out=out)
     return read_sharded_log(out, schema, memory_mb=1)
 
 
