@@ -89,7 +89,7 @@ def check_parent(parent: Parent, config: RunConfig) -> None:
         for schema, net in ((parent.encoder.schema, parent.net), (config.schema, config.net))
     ]
     before, now = (_flat(_indexed(table)) for table in tables)
-    for key in sorted({*before, *now}):
+    for key in sorted({*before, *now}, key=lambda key: (key != "net.kind", key)):
         if before.get(key) != now.get(key):
             allowed = f"{before.get(key)!r}, as in the parent; without --from it may be another"
             raise ConfigError(file="config", key=key, found=now.get(key), allowed=allowed)

@@ -9,6 +9,7 @@ import typer
 
 from model.config import RunConfig, read_config
 from model.data.log import Log
+from model.incremental import Parent, newer, read_parent
 from model.pipeline import checkpoints_of, follow_training, prepare, run_training
 from model.prepare_command import print_reading, read_with_progress
 from model.progress import TrainingBar
@@ -24,6 +25,7 @@ def train(
     out: Annotated[Path, typer.Option(help="Folder of the run to write.")],
     net: Annotated[str | None, typer.Option(help="Another net than the configured one.")] = None,
     resume: Annotated[bool, typer.Option(help="Go on from the checkpoint in the folder, if there is one.")] = False,
+    parent: Annotated[Path | None, typer.Option("--from", help="A run or bundle to go on from, on newer rows.")] = None,
 ) -> None:
     """Train and write a run with the weights of the best validation AUC. Ctrl-C stops and keeps the best so far.
 
@@ -33,16 +35,18 @@ def train(
         settings = read_config(config)
         settings = settings.with_net(net) if net else settings
         with joined(settings.train.device) as ranks, _first_prints(ranks):
-            train_configured(settings, out=out, resume=resume)
+            train_configured(settings, out=out, resume=resume, parent=read_parent(parent) if parent else None)
 
 
-def train_configured(settings: RunConfig, *, out: Path, resume: bool) -> None:
+def train_configured(settings: RunConfig, *, out: Path, resume: bool, parent: Parent | None = None) -> None:
     """What one rank does, alone or not: it reads the log and trains; the first one writes the run and prints."""
     ranks = current_ranks()
     log, reading = read_with_progress(settings)
+    if parent is not None:
+        log = newer(log, parent, timestamp=settings.schema.keys.timestamp)
     console.print(log_table(log, settings))
     print_reading(reading)
-    prepared = prepare(log, settings)
+    prepared = prepare(log, settings, parent=parent)
     checkpoints = checkpoints_of(prepared, settings, folder=out, resume=resume)
     if resume:
         place = checkpoints.start.place if checkpoints.start else None

@@ -156,6 +156,21 @@ def test_the_second_turn_goes_on_from_the_first(place: Path):
     assert "no rows for train" in again.stderr
 
 
+def test_train_from_a_bundle(shop: Path, tmp_path: Path):
+    """`--from` goes on from it on the rows after its newest one; another net is refused before anything is trained."""
+    config = tmp_path / "shop.toml"
+    config.write_text(CONFIG)
+    done = call("train", config, "--from", shop / "bundles", "--out", tmp_path / "run")
+    other = call("train", config, "--from", shop / "bundles", "--out", tmp_path / "no", "--net", "din")
+    metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
+
+    assert done.exit_code == 0, done.output
+    assert metrics["parent"]["name"] == "shop"
+    assert metrics["window"]["first"] > read_bundle(shop / "bundles").manifest.training["window"]["last"]
+    assert (other.exit_code, (tmp_path / "no").exists()) == (2, False)
+    assert "found 'din', allowed: 'base', as in the parent" in other.stderr
+
+
 def test_a_worse_net_is_refused_and_nothing_written(place: Path):
     """The very next turn, with a tolerance that nothing meets: exit code 1, the reason, no bundle, no pointer."""
     before = sorted(path.name for path in (place / "bundles").iterdir())
