@@ -1,0 +1,109 @@
+"""What one of several processes does for `test_distributed`; run as a module, it is one of two that train."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from model.checkpoint import Checkpoints
+from model.data.batches import encode_split
+from model.data.data_config import DataConfig
+from model.data.log import read_log
+from model.data.negatives import NegativeSampler
+from model.data.synthetic import SyntheticConfig, synthetic_schema
+from model.data.vocab import fit_encoder
+from model.evaluate import predict_logit
+from model.nets import Net, build_net
+from model.ranks import ALONE, RankLostError, Ranks, joined
+from model.regularisation import impressions_by_table
+from model.run_folder import vocabulary_sizes
+from model.train import Samples, Step, train
+from model.train_config import TrainConfig
+
+SMALL = {"attention": [8], "head": [16]}
+NETS: dict[str, dict[str, Any]] = {  # Any: settings
+    "dien": {**SMALL, "kind": "dien", "dropout": 0.2, "auxiliary_alpha": 0.5},
+    "din": {**SMALL, "kind": "din", "dropout": 0.3, "factors": 4, "max_norm": 0.2},
+    "agru": {**SMALL, "kind": "agru", "auxiliary": "mlp"},  # whose discriminator is not used
+}
+# 769 = 12 * 64 + 1: the last batch has one row, fewer than there are ranks.
+CONFIG = TrainConfig(epochs=2, batch_size=64, evaluations_per_epoch=2, patience=9, embedding_l2=1e-4, lookup_l2=1e-4)
+ROWS = 769
+
+
+class Material:
+    """A log of 60 users, encoded, and nets with the same initial weights every time."""
+
+    def __init__(self, ranks: Ranks = ALONE) -> None:
+        sizes = SyntheticConfig(users=60, items=80, categories=8, impressions_per_user=30, seed=3)
+        log = read_log(DataConfig(format="synthetic", synthetic=sizes), synthetic_schema(), base=Path())
+        encoder = fit_encoder(log, synthetic_schema())
+        self._sizes = vocabulary_sizes(encoder)
+        split = encode_split(log.train[:ROWS], encoder)
+        self.samples = Samples(
+            train=split,
+            valid=encode_split(log.valid, encoder),
+            sampler=NegativeSampler(encoder),
+            impressions=impressions_by_table(split, synthetic_schema(), self._sizes),
+            ranks=ranks,
+        )
+
+    def net(self, name: str) -> Net:
+        """One of NETS; torch's generator then stands where training begins."""
+        torch.manual_seed(0)
+        return build_net(NETS[name], synthetic_schema(), self._sizes, file="test")
+
+    def trained(self, name: str, checkpoints: Checkpoints | None = None, *, stop: int = 0) -> dict[str, Any]:
+        """Losses, AUCs, weights and scores of a run; after `stop` batches it is interrupted."""
+        net, losses = self.net(name), []
+
+        def report(step: Step) -> None:
+            losses.append(step.loss)
+            if len(losses) == stop:
+                raise KeyboardInterrupt
+
+        result = train(net, self.samples, config=CONFIG, report=report, checkpoints=checkpoints)
+        figures = {"loss": losses, "auc": [evaluation["auc"] for evaluation in result.evaluations]}
+        return {**figures, "weights": {n: t.contiguous().clone() for n, t in net.state_dict().items()}, "net": net}
+
+
+def resumed(material: Material, folder: Path) -> dict[str, Tensor]:
+    """The weights of a run that was interrupted after its checkpoint and gone on with."""
+    first = Checkpoints(folder, identity={}, resume=False)
+    material.trained("dien", first, stop=17)
+    torch.distributed.barrier()  # the first rank has written
+    second = Checkpoints(folder, identity={}, resume=True)
+    assert second.start is not None
+    weights: dict[str, Tensor] = material.trained("dien", second)["weights"]
+    return weights
+
+
+def main(folder: Path) -> None:
+    """Train every net, then one that is interrupted, and in the end lose the other rank."""
+    torch.set_num_threads(1)
+    try:
+        with joined("cpu") as ranks:
+            material = Material(ranks)
+            told: dict[str, Any] = {}
+            for name in NETS:
+                run = material.trained(name)
+                told[name] = {"loss": run["loss"], "auc": run["auc"]}
+                save_file(run["weights"], folder / f"{name}-{ranks.rank}.safetensors")
+                logits = predict_logit(run["net"], material.samples.train, batch_size=100, ranks=ranks)
+                np.save(folder / f"{name}-{ranks.rank}.npy", logits)
+            save_file(resumed(material, folder), folder / f"resumed-{ranks.rank}.safetensors")
+            (folder / f"told-{ranks.rank}.json").write_text(json.dumps(told))
+            if not ranks.first:
+                sys.exit(3)
+            material.trained("din")
+    except RankLostError as error:
+        sys.exit(f"lost: {error}")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
