@@ -15,12 +15,12 @@ from model.bundle.pointers import STABLE, write_pointer
 from model.code_version import code_version
 from model.compare import common_split, compare, read_compared
 from model.config import RunConfig, read_config
-from model.data.log import Log
 from model.explain_command import explain
 from model.guard_command import guard
+from model.log_facts import AnyLog
 from model.pipeline import evaluated
 from model.predictions import scored_splits
-from model.prepare_command import prepare, read_with_progress
+from model.prepare_command import prepare, read_any
 from model.publish import Format, publish
 from model.replay import replay
 from model.report.figures import Scores
@@ -190,11 +190,11 @@ def main() -> None:
     app()
 
 
-def _read(settings: RunConfig) -> Log:
-    return read_with_progress(settings)[0]
+def _read(settings: RunConfig) -> AnyLog:
+    return read_any(settings)[0]
 
 
-def _base_scores(base: Path, log: Log, split: str) -> Scores:
+def _base_scores(base: Path, log: AnyLog, split: str) -> Scores:
     """The scores of a run of `base`; a split that it has not scored yet is scored now, and kept in the run."""
     run = load_run(base)
     if (kind := run.config["net"]["kind"]) != "base":

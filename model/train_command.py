@@ -10,8 +10,9 @@ import typer
 from model.config import RunConfig, read_config
 from model.data.log import Log
 from model.incremental import Parent, newer, read_parent
+from model.log_facts import AnyLog
 from model.pipeline import checkpoints_of, follow_training, prepare, run_training
-from model.prepare_command import print_reading, read_with_progress
+from model.prepare_command import print_reading, read_any
 from model.progress import TrainingBar
 from model.ranks import Ranks, current_ranks, joined
 from model.run_folder import TrainedRun, save_run
@@ -41,8 +42,8 @@ def train(
 def train_configured(settings: RunConfig, *, out: Path, resume: bool, parent: Parent | None = None) -> None:
     """What one rank does, alone or not: it reads the log and trains; the first one writes the run and prints."""
     ranks = current_ranks()
-    log, reading = read_with_progress(settings)
-    if parent is not None:
+    log, reading = read_any(settings)
+    if parent is not None and isinstance(log, Log):
         log = newer(log, parent, timestamp=settings.schema.keys.timestamp)
     console.print(log_table(log, settings))
     print_reading(reading)
@@ -60,7 +61,7 @@ def train_configured(settings: RunConfig, *, out: Path, resume: bool, parent: Pa
     _print(run, training, log, told=f"{bar.samples_per_s:,.0f} samples/s{_together(ranks)}; wrote {out}")
 
 
-def _print(run: TrainedRun, training: Training, log: Log, *, told: str) -> None:
+def _print(run: TrainedRun, training: Training, log: AnyLog, *, told: str) -> None:
     if training.interrupted:
         console.print("interrupted: keeping the best weights so far")
     for name, counts in run.metrics.get("pretrained", {}).items():
