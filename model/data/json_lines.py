@@ -3,6 +3,7 @@
 import ast
 import warnings
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import Any
 
 import orjson
@@ -13,6 +14,8 @@ from model.data.source import File, line_blocks
 
 Object = dict[str, Any]  # of JSON values
 Schema = dict[str, type[pl.DataType]]
+
+_FIRST = 1 << 16  # bytes
 
 
 def scan_objects(
@@ -27,18 +30,26 @@ def scan_objects(
     for first, block in line_blocks(file, reading):
         lines = block.split(b"\n")[:-1]
         rows, malformed = [], []
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of ast, about backslashes in reviews
-            for at, line in enumerate(lines):
-                try:
-                    rows.append(pick(_object(line)))
-                except (KeyError, TypeError, ValueError, IndexError):
-                    malformed.append((first + at, line.decode("utf-8", "replace")))
+        for at, line in enumerate(lines):
+            try:
+                rows.append(pick(_object(line)))
+            except (KeyError, TypeError, ValueError, IndexError):
+                malformed.append((first + at, line.decode("utf-8", "replace")))
         reading.took(file, len(lines))
         reading.malformed(file, malformed)
         values = zip(*rows, strict=True) if rows else [[] for _ in columns]
         yield pl.DataFrame([pl.Series(n, v, dtype=t) for (n, t), v in zip(columns.items(), values, strict=True)])
     reading.finish(file, allowed=allowed)
+
+
+def first_names(file: File) -> set[str]:
+    """The names that occur in the objects of the first lines. Raises ConfigError if the file cannot be read."""
+    _, block = next(line_blocks(file, Reading(block_bytes=_FIRST)), (1, b""))
+    names: set[str] = set()
+    for line in block.split(b"\n"):
+        with suppress(ValueError):
+            names |= _object(line).keys()
+    return names
 
 
 def _object(line: bytes) -> Object:
@@ -56,6 +67,8 @@ def _python(line: bytes) -> object:
     if not line.startswith(b"{'"):
         raise ValueError("neither JSON nor a Python dict")
     try:
-        return ast.literal_eval(line.decode().strip())  # literals only: nothing is called
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about backslashes in the text of reviews
+            return ast.literal_eval(line.decode().strip())  # literals only: nothing is called
     except (SyntaxError, MemoryError, RecursionError) as error:
         raise ValueError("no Python dict") from error

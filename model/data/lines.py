@@ -5,6 +5,7 @@ line, which finds the malformed lines; so the speed is that of the reader wherev
 """
 
 import csv
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
@@ -17,6 +18,8 @@ from model.data.source import File, line_blocks
 
 FieldTypes = dict[str, type[pl.DataType]]  # Int64, Float64 or String by field name
 
+_SMALL, _PARTS = 1 << 16, 8  # bytes of a part that is cut line by line; how many parts are made of a block
+_QUOTED = re.compile(rb'"[^"\n]*"')
 _MEANS: Mapping[type[pl.DataType], str] = {pl.Int64: "integer", pl.Float64: "number", pl.String: "text"}
 
 
@@ -60,11 +63,12 @@ def scan_rows(file: File, form: Form, reading: Reading) -> Iterator[pl.DataFrame
         skipped = max(form.skip + 1 - first, 0)
         lines = block.split(b"\n", skipped)[-1] if skipped else block
         reading.took(file, lines.count(b"\n"))
-        rows = _parsed(lines, form)
-        if rows is None:
-            rows, malformed = _cut(lines, form)
-            reading.malformed(file, [(at + first + skipped, text) for at, text in malformed])
-        yield rows
+        number = first + skipped
+        for part, rows in _parts(lines, form):
+            whole, malformed = (rows, []) if rows is not None else _cut(part, form)
+            reading.malformed(file, [(number + at, text) for at, text in malformed])
+            number += part.count(b"\n")
+            yield whole
     reading.finish(file, allowed=str(form))
 
 
@@ -77,6 +81,21 @@ def first_line(file: File, *, encoding: str = "utf-8") -> str:
         return head.decode(encoding).removesuffix("\r").removeprefix("\ufeff")
     except UnicodeDecodeError as error:
         raise ConfigError(file=str(file), key="line 1", found=str(head[:80]), allowed=f"{encoding} text") from error
+
+
+def _parts(lines: bytes, form: Form) -> Iterator[tuple[bytes, pl.DataFrame | None]]:
+    """The block and its rows if the reader takes it; if not, ever smaller parts with theirs, until those that are left
+    without are small, so that one malformed line costs little.
+    """
+    rows = _parsed(lines, form)
+    if rows is not None or len(lines) <= _SMALL:
+        yield lines, rows
+        return
+    size, start = len(lines) // _PARTS, 0
+    while start < len(lines):
+        end = lines.find(b"\n", min(start + size, len(lines) - 1)) + 1
+        yield from _parts(lines[start:end], form)
+        start = end
 
 
 def _parsed(lines: bytes, form: Form) -> pl.DataFrame | None:
@@ -109,11 +128,9 @@ def _plain(lines: bytes, form: Form) -> bytes | None:
             return None
         lines = lines.replace(form.separator.encode(), b"\t")
     separator = "\t" if len(form.separator) > 1 else form.separator
-    # The reader fills a line that is too short with nulls, or, in text, with nothing.
-    expected = lines.count(b"\n") * (len(form.fields) - 1)
-    if not form.quoted and lines.count(separator.encode()) != expected:
-        return None
-    if form.quoted and b'"' in lines and lines.count(b'"') % 2:
+    bare = _QUOTED.sub(b"", lines) if form.quoted and b'"' in lines else lines
+    # The reader fills a line that is too short with nulls, and lets a field in quotes go over lines.
+    if bare.count(separator.encode()) != lines.count(b"\n") * (len(form.fields) - 1) or (form.quoted and b'"' in bare):
         return None
     return lines if form.encoding == "utf-8" else lines.decode(form.encoding).encode()
 
@@ -121,8 +138,6 @@ def _plain(lines: bytes, form: Form) -> bytes | None:
 def _sure(values: pl.Series, form: Form) -> bool:
     """Whether no value of a column may be malformed. An empty text is null so far."""
     name, empty = values.name, bool(values.null_count())
-    if empty and form.quoted and name == list(form.fields)[-1]:
-        return False  # the line may be too short
     if values.dtype == pl.String:
         return name not in form.filled or not (empty or (values == "").any())
     if empty and name not in form.optional:

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import orjson
 import polars as pl
 from polars.exceptions import PolarsError
 
@@ -22,7 +21,7 @@ from model.bundle.schema import Schema
 from model.data.columns import Kind, history_columns, impression_columns
 from model.data.data_config import DataConfig
 from model.data.interactions import Interactions, field_types
-from model.data.json_lines import Object, scan_objects
+from model.data.json_lines import Object, first_names, scan_objects
 from model.data.lines import FieldTypes, Form, first_line, scan_rows
 from model.data.reading import Reading
 from model.data.source import File, find_files, opened
@@ -195,13 +194,8 @@ def _split(name: str) -> pl.Expr:
 
 
 def _json(file: File, wanted: _Wanted, reading: Reading) -> Iterator[pl.DataFrame]:
-    """A line has to have the columns that the first line has, numbers apart; other columns are not there."""
-    first = first_line(file)
-    try:
-        head = orjson.loads(first)
-    except orjson.JSONDecodeError:
-        head = {}
-    found = wanted.among(list(head), file) if isinstance(head, dict) else {}
+    """A line has to have every column that one of the first lines has, numbers apart."""
+    found = wanted.among(sorted(first_names(file)), file)
 
     def pick(one: Object) -> tuple[Any, ...]:
         return tuple(_value(one.get(theirs), ours, wanted) for theirs, ours in found.items())

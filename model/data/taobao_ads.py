@@ -66,11 +66,12 @@ def read_taobao_ads(folder: Path, schema: Schema, reading: Reading) -> Impressio
         raise ConfigError(
             file=str(folder), key="schema.keys.category", found=None, allowed="a category: pairs have one"
         )
-    ads = _read(folder, "ad_feature.csv", _ADS, reading).with_columns(pl.col("brand").fill_null(0))
+    ads = _once(_read(folder, "ad_feature.csv", _ADS, reading), reading).with_columns(pl.col("brand").fill_null(0))
     sample = _read(folder, "raw_sample.csv", _SAMPLE, reading)
     shown = _joined(sample, ads, "adgroup_id", reading)
     if any(f.name in _PROFILE for f in schema.user):
-        users = _read(folder, "user_profile.csv", _USERS, reading).with_columns(pl.col(_PROFILE).fill_null(0))
+        users = _once(_read(folder, "user_profile.csv", _USERS, reading), reading)
+        users = users.with_columns(pl.col(_PROFILE).fill_null(0))
         shown = _joined(shown, users.rename({"userid": "user"}), "user", reading)
     named = {"user": keys.user, "time_stamp": keys.timestamp, "clk": keys.label}
     named |= {"adgroup_id": keys.item, "cate_id": keys.category}
@@ -99,10 +100,16 @@ def _behaviors(folder: Path, users: pl.Series, schema: Schema, reading: Reading)
     return pl.concat(kept)
 
 
-def _joined(rows: pl.DataFrame, told: pl.DataFrame, key: str, reading: Reading) -> pl.DataFrame:
+def _once(told: pl.DataFrame, reading: Reading) -> pl.DataFrame:
+    """The first line of each ad or user."""
+    key = told.columns[0]
     once = told.unique(key, keep="first", maintain_order=True)
-    reading.leave_out(f"second line of a {key}", len(told) - len(once))
-    joined = rows.join(once, on=key, how="inner", maintain_order="left")
+    reading.leave_out(f"second line of the same {key}", len(told) - len(once))
+    return once
+
+
+def _joined(rows: pl.DataFrame, told: pl.DataFrame, key: str, reading: Reading) -> pl.DataFrame:
+    joined = rows.join(told, on=key, how="inner", maintain_order="left")
     reading.leave_out(f"impression whose {key} nothing is told of", len(rows) - len(joined))
     return joined
 

@@ -95,8 +95,9 @@ def begun_report(log: AnyLog, schema: Schema, *, config: Table, metrics: Table) 
 def described(config: Mapping[str, Any]) -> Table:
     """The run's configuration without the place of its log on this machine."""
     data = dict(config.get("data", {}))
-    if data.get("path"):
-        data["path"] = PurePath(data["path"]).name
+    for place in ("path", "url"):
+        if data.get(place):
+            data[place] = PurePath(data[place]).name
     return {**config, "data": data}
 
 
