@@ -19,7 +19,7 @@ from starlette.responses import HTMLResponse
 
 from service.api.answers import json_answer
 from service.api.exchange import exchange_of, header
-from service.api.openapi import CONSOLE_PARAMETERS, CONSOLE_TYPES, FILE_RESPONSES, MAX_ITEMS, MAX_SEED, refusals
+from service.api.openapi import CONSOLE_PARAMETERS, CONSOLE_TYPES, DOOR, FILE_RESPONSES, MAX_ITEMS, MAX_SEED, refusals
 from service.api.routes import DirectRoute, asked_role
 from service.config import Settings
 from service.errors import InvalidRequest, NotReady
@@ -150,7 +150,7 @@ def read_files() -> Mapping[str, File]:
 def make_console_router(console: Console) -> APIRouter:
     """The router that FastAPI mounts and documents."""
     router = APIRouter(route_class=DirectRoute)
-    errors = refusals(409, 422, 503)
+    errors = refusals(*DOOR, 409, 422, 503)
     add = router.add_api_route
     add(PAGE, console.page, methods=["GET"], response_class=HTMLResponse)
     add(
@@ -161,7 +161,7 @@ def make_console_router(console: Console) -> APIRouter:
         responses=FILE_RESPONSES,
         openapi_extra=_parameters("file"),
     )
-    add(STATE, console.state, methods=["GET"])
+    add(STATE, console.state, methods=["GET"], responses=refusals(*DOOR))
     add(ITEMS, console.items, methods=["GET"], responses=errors, openapi_extra=_parameters("items"))
     add(REPORT, console.report, methods=["GET"], responses=errors, openapi_extra=_parameters("report"))
     return router

@@ -18,6 +18,8 @@ from service.api.schemas import (
 
 Responses = dict[int | str, dict[str, Any]]  # FastAPI's own type
 
+DOOR = (401, 403)  # where keys are set, or a web page of another origin asks
+
 
 def refusals(*statuses: int) -> Responses:
     """The one error shape for each status."""
@@ -43,10 +45,10 @@ def _without_references(value: Any, named: dict[str, Any]) -> Any:  # noqa: ANN4
     return {key: _without_references(each, named) for key, each in value.items()}
 
 
-SCORE_RESPONSES = {200: {"model": ScoreAnswer}, **refusals(409, 413, 422, 429, 500, 503, 504)}
+SCORE_RESPONSES = {200: {"model": ScoreAnswer}, **refusals(*DOOR, 409, 413, 422, 429, 500, 503, 504)}
 LIVEZ_RESPONSES: Responses = {503: {"description": "Compute threads died; only a restart helps."}}
 PROMOTE_REQUEST: dict[str, Any] = {"requestBody": _body(Promotion)}
-EVENTS_RESPONSES = {202: {"model": EventsAnswer}, **refusals(409, 413, 422, 503, 504)}
+EVENTS_RESPONSES = {202: {"model": EventsAnswer}, **refusals(*DOOR, 409, 413, 422, 503, 504)}
 EVENTS_REQUEST: dict[str, Any] = {"requestBody": _body(EventsBody)}
 _USER: dict[str, Any] = {
     "name": "user_id",
@@ -80,7 +82,7 @@ FILE_RESPONSES: Responses = {
     304: {"description": "What the caller has, by its `If-None-Match`."},
     **refusals(404),
 }
-FEEDBACK_RESPONSES = {202: {"model": FeedbackAnswer}, **refusals(413, 422, 504)}
+FEEDBACK_RESPONSES = {202: {"model": FeedbackAnswer}, **refusals(*DOOR, 413, 422, 504)}
 FEEDBACK_REQUEST: dict[str, Any] = {"requestBody": _body(FeedbackBody)}
 SCORE_REQUEST: dict[str, Any] = {  # an OpenAPI fragment
     "requestBody": _body(ScoreBody),

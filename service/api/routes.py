@@ -12,7 +12,7 @@ from service.api.answers import json_answer
 from service.api.body import deadline_s, read_body, unless_gone
 from service.api.exchange import Exchange, exchange_of
 from service.api.observe import SCORE_PATH, Endpoint
-from service.api.openapi import LIVEZ_RESPONSES, ROLE_PARAMETER, SCORE_REQUEST, SCORE_RESPONSES, refusals
+from service.api.openapi import DOOR, LIVEZ_RESPONSES, ROLE_PARAMETER, SCORE_REQUEST, SCORE_RESPONSES, refusals
 from service.api.parse import Parsed, read_envelope
 from service.api.render import answered, render_explanation, render_rows, render_scored
 from service.api.rows import CompiledRows
@@ -179,7 +179,7 @@ def make_router(routes: Routes) -> APIRouter:
         "/bundle",
         routes.bundle,
         methods=["GET"],
-        responses=refusals(409, 422, 503),
+        responses=refusals(*DOOR, 409, 422, 503),
         openapi_extra={"parameters": [ROLE_PARAMETER]},
     )
     router.add_api_route("/metrics", routes.metrics, methods=["GET"], response_class=PlainTextResponse)
