@@ -62,6 +62,14 @@ class NetOptimizer:
             self._update(rows)
         self.steps += 1
 
+    @property
+    def rate(self) -> float:
+        """The learning rate of the newest step, that of tables apart."""
+        return self._config.learning_rate * self._factor(max(self.steps - 1, 0))
+
+    def _factor(self, step: int) -> float:
+        return rate_factor(step, config=self._config, steps_per_epoch=self._steps_per_epoch)
+
     def _groups(self) -> list[dict[str, object]]:
         """Weight decay is for matrices: a bias or Dice's alpha at 0 is not simpler than elsewhere."""
         decayed = [p for p in self._dense.values() if p.dim() > 1]
@@ -93,7 +101,7 @@ class NetOptimizer:
             gradient_TE.add_(shrink_TE)
 
     def _update(self, rows: Mapping[str, _Rows]) -> None:
-        factor = rate_factor(self.steps, config=self._config, steps_per_epoch=self._steps_per_epoch)
+        factor = self._factor(self.steps)
         rate = self._config.learning_rate * factor
         table_rate = (self._config.embedding_learning_rate or self._config.learning_rate) * factor
         for name, (rows_T, gradient_TE) in rows.items():

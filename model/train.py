@@ -29,7 +29,7 @@ _GPU_LOSS_EVERY = 20  # batches: reading the loss makes the CPU wait for the GPU
 @dataclass(frozen=True, kw_only=True)
 class Step:
     """Progress after one batch. `loss` is this batch's, on a GPU that of one in 20; `auc` the newest validation AUC,
-    NaN before the first.
+    NaN before the first; `evaluation` all validation figures where this batch was followed by an evaluation.
     """
 
     epoch: int
@@ -37,6 +37,8 @@ class Step:
     total: int
     loss: float
     auc: float
+    learning_rate: float = float("nan")  # of this batch's step
+    evaluation: Mapping[str, float] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,11 +124,12 @@ class _Run:
         every = self.config.checkpoint_batches
         for step, evaluate_now in self._steps():
             if evaluate_now and not self._evaluate(step):
+                report(self._told(step, evaluated=True))
                 return
             due = self.optimizer.steps % every == 0 if every else evaluate_now
             if checkpoints is not None and self.ranks.first and due:
                 checkpoints.write(self.snapshot())
-            report(self._with_auc(step))
+            report(self._told(step, evaluated=evaluate_now))
 
     def _steps(self) -> Iterator[tuple[Step, bool]]:
         """Train batch by batch; after each one tell where we are and whether it is time to evaluate."""
@@ -178,8 +181,9 @@ class _Run:
         self.stale += 1
         return self.stale < self.config.patience
 
-    def _with_auc(self, step: Step) -> Step:
+    def _told(self, step: Step, *, evaluated: bool) -> Step:
         seen = self.result.evaluations
+        step = replace(step, learning_rate=self.optimizer.rate, evaluation=seen[-1] if evaluated else None)
         return replace(step, auc=seen[-1]["auc"]) if seen else step
 
     def agree(self) -> None:

@@ -229,3 +229,15 @@ def wait_until(holds: Callable[[], bool], *, seconds: float) -> None:
     while not holds():
         assert time.monotonic() < end, "waited in vain"
         time.sleep(0.1)
+
+
+def test_every_evaluation_is_told_the_last_one_too(samples: Samples, new_net: Callable[..., Net]) -> None:
+    """Also the one that ends training for lack of patience; the learning rate is that of the batch's step."""
+    steps: list[Step] = []
+    config = dataclasses.replace(TOO_FAST, patience=2, schedule="exponential", epoch_decay=0.5)
+    training = train(new_net(), samples, config=config, report=steps.append)
+    first_of_epochs = [step.learning_rate for step in steps if step.done == 64]
+
+    assert [step.evaluation for step in steps if step.evaluation] == training.evaluations
+    assert steps[-1].evaluation == training.evaluations[-1]
+    assert first_of_epochs == pytest.approx([0.3 * 0.5**i for i in range(len(first_of_epochs))])
