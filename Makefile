@@ -4,7 +4,7 @@ BIN := .venv/bin
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .DEFAULT_GOAL := check
-.PHONY: demo test check static docs bench format clean
+.PHONY: demo test fuzz check checks static docs bench format clean
 
 .venv: .venv/.installed
 .venv/.installed: pyproject.toml setup.py $(wildcard service/*/native/*.cpp service/runtimes/native/*.inc service/runtimes/native/*.h)
@@ -15,10 +15,23 @@ export PIP_DISABLE_PIP_VERSION_CHECK = 1
 demo: .venv  ## log -> DIN and DIEN -> bundles -> service -> three scored users; ARGS=--once ends after the table
 	$(BIN)/ctr-service demo $(ARGS)
 
-test: .venv  ## everything, with a real Redis
-	$(BIN)/python -m pytest $(ARGS)
+.venv-checks: .venv-checks/.installed
+.venv-checks/.installed: .ci/checks.txt
+	test -x .venv-checks/bin/python || $(PYTHON) -m venv .venv-checks
+	.venv-checks/bin/python -m pip install -q --no-compile -r .ci/checks.txt
+	touch $@
 
-check: static test  ## what CI requires
+# Two processes; those that start servers, and could disturb each other, are in one of them (tests/conftest.py).
+test: .venv  ## everything, with a real Redis
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder $(ARGS)
+
+fuzz: .venv .venv-checks  ## the long form of tests/fuzz: SECONDS for each fuzzer, with other cases every time
+	FUZZ_SECONDS=$(or $(SECONDS),600) $(BIN)/python -m pytest tests/fuzz $(ARGS)
+
+check: static checks test  ## what CI requires, but for the stack
+
+checks: .venv-checks  ## YAML, Dockerfile, Compose and Kubernetes files
+	.ci/checks
 
 static: .venv  ## formatting, lint, types, import rules, spelling
 	$(BIN)/ruff format --check .
@@ -39,4 +52,4 @@ format: .venv
 	$(BIN)/ruff check --fix .
 
 clean:
-	rm -rf .venv .demo build *.egg-info service/*/native/*.so model/nets/native/*.so
+	rm -rf .venv .venv-checks .demo build *.egg-info service/*/native/*.so model/nets/native/*.so

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from filelock import FileLock
 from redis import Redis
 
 from model.config import RunConfig, read_config
@@ -16,7 +17,34 @@ from model.run_folder import TrainedRun, load_run, save_run
 from service.embedded import EmbeddedRedis
 from tests.integration.redis_topologies import RedisCluster, SentinelSetUp
 
-EXAMPLE = Path(__file__).parents[1] / "examples" / "synthetic.toml"
+HERE = Path(__file__).parent
+EXAMPLE = HERE.parent / "examples" / "synthetic.toml"
+KINDS = ("base", "din", "dien")
+SERVERS = ("deploy", "integration", "monitoring")  # start servers and browsers, measure, wait
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Of several processes (`make test`) one runs all that starts servers; every other file is run by one of them."""
+    for item in items:
+        folder = item.path.relative_to(HERE).parts[0]
+        item.add_marker(pytest.mark.xdist_group("servers" if folder in SERVERS else item.path.stem))
+
+
+@pytest.fixture(scope="session")
+def make_once(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Callable[..., Path]:
+    """`make_once(name, make)` has `make(folder)` fill a folder that all processes of this run share."""
+    own = tmp_path_factory.getbasetemp()
+    shared = own if worker_id == "master" else own.parent
+
+    def folder_of(name: str, make: Callable[[Path], None]) -> Path:
+        folder, done = shared / name, shared / f"{name}.done"
+        with FileLock(shared / f"{name}.lock"):
+            if not done.exists():
+                make(folder)
+                done.touch()
+        return folder
+
+    return folder_of
 
 
 @pytest.fixture(scope="session")
@@ -102,19 +130,24 @@ def train_again(small_config: RunConfig, small_synthetic_log: Log) -> Callable[[
 
 
 @pytest.fixture(scope="session")
-def trained_runs(train_again: Callable[[str], TrainedRun], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+def trained_runs(train_again: Callable[[str], TrainedRun], make_once: Callable[..., Path]) -> dict[str, Path]:
     """A run folder per net. Tests read them and leave them as they are."""
-    folder = tmp_path_factory.mktemp("runs")
-    for kind in ("base", "din", "dien"):
-        save_run(folder / kind, train_again(kind))
-    return {kind: folder / kind for kind in ("base", "din", "dien")}
+
+    def make(folder: Path) -> None:
+        for kind in KINDS:
+            save_run(folder / kind, train_again(kind))
+
+    folder = make_once("runs", make)
+    return {kind: folder / kind for kind in KINDS}
 
 
 @pytest.fixture(scope="session")
-def bundles(trained_runs: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+def bundles(trained_runs: dict[str, Path], make_once: Callable[..., Path]) -> dict[str, Path]:
     """A real bundle per net. Tests that damage one copy it first."""
-    root = tmp_path_factory.mktemp("bundles")
-    return {
-        kind: publish(load_run(trained_runs[kind]), root / kind, version="v1", code_version="test")
-        for kind in trained_runs
-    }
+
+    def make(folder: Path) -> None:
+        for kind, run in trained_runs.items():
+            publish(load_run(run), folder / kind, version="v1", code_version="test")
+
+    folder = make_once("bundles", make)
+    return {kind: folder / kind / "v1" for kind in trained_runs}

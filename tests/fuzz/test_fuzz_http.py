@@ -43,7 +43,7 @@ def test_no_request_breaks_the_service(versions: Path, redis_url: str):
     """Nothing but documented answers, no 500, and afterwards the same process is ready and no larger."""
     program_path, budget = program("st"), int(seconds(60))
     seed = [] if long_run() else ["--seed", "1"]
-    settings = {"admin_key": KEY, "threads": 1, "explain_candidates": 50, "watch_s": 0.5, "log_level": "warning"}
+    settings = {"admin_key": KEY, "admin_port": 0, "threads": 1, "watch_s": 0.5, "log_level": "warning"}
     with serving(versions, redis_url, **settings) as (process, url):
         before = memory_mib(process)
         command = [program_path, "--config-file", str(HERE / "schemathesis.toml"), "run", f"{url}/openapi.json"]
