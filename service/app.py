@@ -21,8 +21,9 @@ from service.api.answers import answer_errors
 from service.api.console import CONSOLE_ROUTES, Asked, Console, make_console_router, read_files
 from service.api.door import Door
 from service.api.events import EVENTS_PATH, Events
+from service.api.exchange import HISTORY_PATH
 from service.api.feedback import FEEDBACK_PATH, FeedbackRoute
-from service.api.history import HISTORY_PATH, Histories, make_history_router
+from service.api.history import Histories, make_history_router
 from service.api.observe import Observe
 from service.api.ports import ByPort
 from service.api.routes import ROUTES, Routes, make_router

@@ -7,6 +7,7 @@ from uuid import uuid4
 
 from starlette.types import Scope
 
+HISTORY_PATH = "/users/{user_id}/history"
 _STATE_KEY = "ctr.exchange"
 # Printable ASCII without spaces: it goes back into a header and into logs.
 REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}")
@@ -48,10 +49,15 @@ class Exchange:
 
 
 def open_exchange(scope: Scope, *, started: float) -> Exchange:
-    """Start one for an ASGI scope. A missing or unfit X-Request-Id is replaced by a random one."""
+    """Start one for an ASGI scope. A missing or unfit X-Request-Id is replaced by a random one.
+
+    Metrics and log see the path as its route, and never a user's id in it, whoever answers.
+    """
     given = header(scope, b"x-request-id") or ""
     request_id = given if REQUEST_ID.fullmatch(given) else uuid4().hex
-    exchange = Exchange(request_id=request_id, started=started, route=str(scope["path"]))
+    path: str = scope["path"]
+    route = HISTORY_PATH if path.startswith("/users/") else path
+    exchange = Exchange(request_id=request_id, started=started, route=route)
     scope[_STATE_KEY] = exchange
     return exchange
 

@@ -8,7 +8,7 @@ from structlog.typing import FilteringBoundLogger
 
 from model.bundle.records import ACTIONS, NOT_GIVEN
 from service.api.answers import json_answer
-from service.api.exchange import exchange_of
+from service.api.exchange import HISTORY_PATH, exchange_of
 from service.api.key import ADMIN_KEY, check_key
 from service.api.openapi import HISTORY_PARAMETERS, refusals
 from service.api.routes import DirectRoute
@@ -19,8 +19,6 @@ from service.feature_log import FeatureLog
 from service.keys import Keys
 from service.serving import Serving
 from service.stores.base import BehaviorStore, StoreError
-
-HISTORY_PATH = "/users/{user_id}/history"
 
 
 class Histories:
@@ -80,8 +78,7 @@ class Histories:
         return self._settings.events_timeout_ms / 1e3
 
     def _admit(self, request: Request) -> str:
-        """The user, if the key is right. From here on, metrics and log see the route without the user's id."""
-        exchange_of(request.scope).route = HISTORY_PATH
+        """The user, if the key is right."""
         check_key(request.scope, self._keys, kind=ADMIN_KEY)
         user_id = str(request.path_params["user_id"])
         if not is_name(user_id):

@@ -95,6 +95,18 @@ async def test_only_with_the_key(serve, redis_store, method):
     assert closed.status_code == 404
 
 
+async def test_the_wrong_port_does_not_tell_the_user_either(serve):
+    """At the public port the routes are a 404, and neither log nor metrics name whom it was about."""
+    log = io.BytesIO()
+    async with serve(admin_key=KEY, admin_port=8082, log=log) as client:
+        answers = [await client.get(f"{at}/users/so-and-so/history", headers=BEARER) for at in ("", "http://ctr:8082")]
+        metrics = (await client.get("/metrics")).text
+
+    assert [answer.status_code for answer in answers] == [404, 200]
+    assert b"so-and-so" not in log.getvalue()
+    assert 'ctr_requests_total{code="404",route="/users/{user_id}/history"} 1.0' in metrics
+
+
 @pytest.mark.parametrize("limit", ["0", "-1", "51", "x", "", "1e1", "9" * 30, "٣"])
 async def test_a_limit_that_is_no_count_is_refused(serve, limit):
     """1 to CTR_HISTORY_KEEP."""
