@@ -133,6 +133,24 @@ async def test_a_body_that_does_not_arrive_ends_at_the_deadline(serve):
     assert (answer.status_code, answer.json()["error_type"]) == (504, "deadline_exceeded")
 
 
+async def test_no_other_body_is_waited_for_without_end(serve):
+    """Events within their own limit, feedback and /admin within 5 s."""
+
+    async def stalls():
+        yield b"{"
+        await asyncio.sleep(30)
+
+    key = "k" * 16
+    async with serve(events_timeout_ms=50, admin_key=key) as client:
+        began, headers = time.monotonic(), {"Authorization": f"Bearer {key}"}
+        paths = ("/events", "/feedback", "/admin/promote")
+        answers = await asyncio.gather(*(client.post(path, content=stalls(), headers=headers) for path in paths))
+        took = time.monotonic() - began
+
+    assert [(answer.status_code, answer.json()["error_type"]) for answer in answers] == [(504, "deadline_exceeded")] * 3
+    assert took < 25
+
+
 async def test_a_failing_net_is_a_500_without_its_stack(serve_fake, runtime):
     """The caller sees one sentence and a request id; the log has the cause and the stack under that id."""
     log = io.BytesIO()
