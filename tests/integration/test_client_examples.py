@@ -10,21 +10,13 @@ import httpx
 import pytest
 
 from examples.client import Scorer, open_http
-from service.stores.base import StoreError
-from service.stores.memory import MemoryStore
 from tests.integration.service_process import free_port, metric, serving
+from tests.online.tiny_bundle import tiny_encoder, write_tiny_bundle
 from tests.programs import program
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 ITEMS = [100, 117, 104, 111]
-
-
-class Down(MemoryStore):
-    """A store that never answers."""
-
-    async def read(self, *_, **__):
-        """Fails."""
-        raise StoreError("down")
+PATIENT = {"max_deadline_ms": 20_000, "queue_ms": 20_000}
 
 
 class Refusing(httpx.AsyncHTTPTransport):
@@ -41,9 +33,22 @@ class Refusing(httpx.AsyncHTTPTransport):
 
 
 @pytest.fixture(scope="module")
-def service(bundle_path) -> Iterator[str]:
+def bundle(tmp_path_factory) -> Path:
+    """The tiny bundle on disk."""
+    return write_tiny_bundle(tmp_path_factory.mktemp("bundles"), tiny_encoder())
+
+
+@pytest.fixture(scope="module")
+def service(bundle) -> Iterator[str]:
     """The real service as a process: its URL."""
-    with serving(bundle_path, "memory://", max_deadline_ms=20_000, queue_ms=20_000) as (_, url):
+    with serving(bundle, "memory://", **PATIENT) as (_, url):
+        yield url
+
+
+@pytest.fixture(scope="module")
+def service_without_store(bundle) -> Iterator[str]:
+    """The same with a Redis that is not there."""
+    with serving(bundle, f"redis://127.0.0.1:{free_port()}/0", **PATIENT) as (_, url):
         yield url
 
 
@@ -92,21 +97,21 @@ async def test_nobody_there_means_the_order_given():
 
 @pytest.mark.anyio
 @pytest.mark.parametrize(("accepted", "scored"), [(("none", "history"), True), (("none",), False)])
-async def test_a_degraded_answer_counts_where_it_is_accepted(serve, accepted, scored):
+async def test_a_degraded_answer_counts_where_it_is_accepted(service_without_store, accepted, scored):
     """Scores without a history are the order, or not, as the caller chooses."""
-    async with serve(store=Down(history_keep=50)) as http:
-        ranking = await Scorer(http, deadline_s=5, accepted=accepted).rank(1, ITEMS)
+    async with open_http(service_without_store) as http:
+        ranking = await Scorer(http, deadline_s=20, accepted=accepted).rank(1, ITEMS)
     assert ranking.degraded == "history"
     assert bool(ranking.pctr) == scored
     assert (ranking.items == ITEMS) == (not scored)
 
 
 @pytest.mark.anyio
-async def test_a_request_that_is_wrong_is_told(serve):
+async def test_a_request_that_is_wrong_is_told(service):
     """A 4xx other than 429 is a mistake of the caller, which no fallback hides."""
-    async with serve() as http:
+    async with open_http(service) as http:
         with pytest.raises(httpx.HTTPStatusError, match="422"):
-            await Scorer(http, deadline_s=5).rank(1, [])
+            await Scorer(http, deadline_s=20).rank(1, [])
 
 
 @pytest.mark.anyio
