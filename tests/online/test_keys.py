@@ -120,6 +120,27 @@ async def test_a_file_is_followed(tmp_path):
     assert not any(key.encode() in log.getvalue() for key in (OLD, NEW))
 
 
+async def test_a_running_service_follows_both_files(serve, tmp_path):
+    """Keys of callers and of /admin are replaced while it serves."""
+    api, admin = tmp_path / "api", tmp_path / "admin"
+    for file in (api, admin):
+        file.write_text(OLD)
+    calls = [("/bundle", key) for key in (OLD, NEW)] + [("/admin/bundles", key) for key in (OLD, NEW)]
+    async with serve(api_keys_file=str(api), admin_key_file=str(admin)) as client:
+
+        async def statuses() -> list[int]:
+            return [(await client.get(path, headers=bearer(key))).status_code for path, key in calls]
+
+        before = await statuses()
+        for file in (api, admin):
+            file.write_text(NEW)
+        async with asyncio.timeout(20):
+            while await statuses() != [403, 200, 403, 200]:  # noqa: ASYNC110  # asked as callers ask
+                await asyncio.sleep(0.1)
+
+    assert before == [200, 403, 200, 403]
+
+
 @pytest.mark.parametrize("content", [None, b"", b"# nothing\n", b"short-secret", b"caf\xc3\xa9" * 9, b"a" * 70_000])
 async def test_a_file_that_cannot_be_used_changes_nothing(tmp_path, content):
     """At the start it ends the service; later the keys stay, and the log says so once."""
