@@ -17,6 +17,7 @@ from model.bundle.errors import ConfigError
 from model.bundle.records import NOT_GIVEN
 from model.bundle.schema import Schema
 from model.data.columns import Kind, history_columns, impression_columns
+from model.data.reading import Reading
 
 Line = dict[str, Any]  # a JSON object
 
@@ -32,12 +33,13 @@ _TYPES: dict[Kind, Any] = {  # polars' types and their instances
 }
 
 
-def read_lines(path: Path) -> Iterator[Line]:
+def read_lines(path: Path, reading: Reading | None = None) -> Iterator[Line]:
     """Every line of a folder of the feature log, or of one file of it, in the order of files and lines.
 
-    Erased lines are blank and those that a killed process left may be torn; both are passed over. Raises ConfigError if
-    there is no log.
+    Erased lines are blank and those that a killed process left may be torn; both are passed over, and `reading` is told
+    of the torn ones, however many. Raises ConfigError if there is no log.
     """
+    reading = reading or Reading()
     files = sorted(path.glob(_FILES)) if path.is_dir() else [path]
     if not files or not all(file.is_file() for file in files):
         raise ConfigError(
@@ -45,31 +47,41 @@ def read_lines(path: Path) -> Iterator[Line]:
         )
     for file in files:
         with file.open("rb") as lines:
-            for raw in lines:
+            for number, raw in enumerate(lines, start=1):
                 line = _parsed(raw)
+                reading.took(file, 1)
                 if isinstance(line, dict):
                     yield line
+                elif raw.strip():
+                    reading.malformed(file, [(number, raw.decode("utf-8", "replace").rstrip("\n"))])
 
 
-def read_feature_log(path: Path, schema: Schema) -> pl.DataFrame:
+def read_feature_log(path: Path, schema: Schema, reading: Reading | None = None) -> pl.DataFrame:
     """The impressions, by time: the columns of `impression_columns`, and request_id, bundle_version and served_pctr.
 
     Left out are requests without a report, those scored without their history (`degraded`), behaviors without the
     category that the schema asks for, and impressions that lack an id of the schema, since an id has no value for
-    "not given". Raises ConfigError naming the column if that leaves nothing.
+    "not given"; `reading` is told how many. Raises ConfigError naming the column if that leaves nothing.
     """
-    clicks = _clicks(path)
+    clicks, reading = _clicks(path), reading or Reading()
     columns = {**impression_columns(schema), "request_id": "text", "bundle_version": "text", "served_pctr": "number"}
     values: dict[str, list[Any]] = {name: [] for name in columns}
-    for line in read_lines(path):
-        if line.get("degraded") == "none" and (reported := clicks.get(line["request_id"])):
+    for line in read_lines(path, reading):
+        if "degraded" not in line:
+            continue  # a report
+        if line["degraded"] != "none":
+            reading.leave_out("request scored without its history", 1)
+        elif reported := clicks.get(line["request_id"]):
             for name, column in _rows(line, reported, schema).items():
                 values[name].extend(column)
+        else:
+            reading.leave_out("request that nobody reported on", 1)
     frame = _frame(values, columns, schema)
     complete = [name for name, kind in columns.items() if kind != "number"]
     kept = frame.drop_nulls(complete)
     if not len(kept):
         raise _nothing(path, frame)
+    reading.leave_out("impression without an id that the schema has", len(frame) - len(kept))
     return kept.sort(schema.keys.timestamp, maintain_order=True)
 
 

@@ -51,7 +51,7 @@ def _task(folder: Path, config: DataConfig, schema: Schema, reading: Reading) ->
 
 
 def _served(folder: Path, config: DataConfig, schema: Schema, reading: Reading) -> Log:
-    found = Impressions(rows=read_feature_log(folder, schema))
+    found = Impressions(rows=read_feature_log(folder, schema, reading))
     return from_impressions(found, config, schema, file=str(folder))
 
 

@@ -1,6 +1,7 @@
 """Malformed lines, wherever they are: counted, told with file and line, left out, and fatal when they are too many."""
 
 import dataclasses
+import json
 import tempfile
 from pathlib import Path
 
@@ -11,10 +12,11 @@ from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
 from model.bundle.errors import ConfigError
+from model.data.feature_log import read_feature_log
 from model.data.lines import Form, read_rows
 from model.data.log import read_log
 from model.data.reading import Reading
-from tests.public_logs import PUBLIC, PublicLog
+from tests.public_logs import PUBLIC, SCHEMA, PublicLog
 
 FILES = [(name, file) for name, public in PUBLIC.items() for file in public.lines]
 
@@ -144,3 +146,35 @@ def test_lines_that_make_up_for_each_other_are_found(last: list[str], found: lis
     assert rows.rows() == [(i, i, 'x, "y"', "") for i in range(1_000)] * 3
     told = reading.files[str(tmp_path / "log.csv")]
     assert [number for number, _ in told.examples] == found
+
+
+def scored(number: int, degraded: str = "none") -> bytes:
+    """A line of the feature log: a request with one candidate."""
+    line = {"request_id": f"r{number}", "bundle_version": "v1", "user_id": number % 3, "time_ms": 1_000 * number}
+    line |= {"degraded": degraded, "user": {}, "context": {}, "items": {"item_id": [number], "cate_id": [1]}}
+    return json.dumps({**line, "history": {"item": [1], "category": [1], "time": [0]}, "pctr": [0.5]}).encode()
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    st.lists(st.tuples(st.integers(0, 40), st.sampled_from([b"", b" ", scored(3)[:50], b"null", b"\xff"])), max_size=6)
+)
+def test_torn_lines_of_the_feature_log_are_told_and_never_fatal(broken: list[tuple[int, bytes]]) -> None:
+    """A killed process leaves them: wherever they are, the impressions stay, erased lines do not count, and requests
+    without a report or without their history are counted.
+    """
+    lines = [scored(number, "history" if number == 4 else "none") for number in range(1, 21)]
+    lines += [
+        json.dumps({"feedback_for": f"r{n}", "items": [n], "clicked": [n % 2 == 0]}).encode() for n in range(1, 19)
+    ]
+    for place, line in broken:
+        lines.insert(place, line)
+    reading = Reading()
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "features-1.jsonl").write_bytes(b"\n".join(lines))
+        frame = read_feature_log(Path(folder), SCHEMA, reading)
+    told = reading.files[f"{folder}/features-1.jsonl"]
+    assert frame["item_id"].to_list() == [number for number in range(1, 19) if number != 4]
+    assert told.malformed == sum(line.strip() != b"" for _, line in broken)
+    assert all(lines[number - 1].decode("utf-8", "replace") == text for number, text in told.examples)
+    assert reading.left_out == {"request that nobody reported on": 2, "request scored without its history": 1}
