@@ -34,7 +34,7 @@ class Access:
 
     def _say(self, log: FilteringBoundLogger) -> None:
         if self.api is None:
-            log.info("no API key is asked for: whoever reaches the port may score", setting=f"{PREFIX}API_KEYS_FILE")
+            log.info("no API key is asked for", setting=f"{PREFIX}API_KEYS_FILE")
         if self.admin is not None:
             settings = self._settings
             apart = f"{settings.admin_host}:{settings.admin_port}"

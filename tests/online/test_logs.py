@@ -94,7 +94,13 @@ async def test_every_line_of_a_request_has_its_id(serve, tmp_path):
     written = {line["event"]: line.get("request_id") for line in lines(sink) if line.get("route") in (None, "/score")}
 
     assert answer.status_code == 500
-    assert written == {"ready": None, "a library speaks": "mine", "request failed": "mine", "access": "mine"}
+    assert written == {
+        "no API key is asked for": None,
+        "ready": None,
+        "a library speaks": "mine",
+        "request failed": "mine",
+        "access": "mine",
+    }
 
 
 @pytest.mark.anyio
