@@ -31,6 +31,7 @@ from model.signing import read_signing_key, sign
 from model.tables import comparison_tables, figures_table, skew_table
 from model.terminal import clear_errors, console, errors
 from model.train_command import train
+from model.tune_command import tune
 
 app = typer.Typer(
     help="From a log to a bundle, and day after day to the next one.",
@@ -149,6 +150,7 @@ def replay_log(
 app.command()(explain)
 app.command()(guard)
 app.command()(retrain)
+app.command()(tune)
 app.command()(sign)
 
 

@@ -15,6 +15,7 @@ from model.data.log import DataConfig
 from model.nets import NETS, check_net_table, check_settings
 from model.pretrained import PretrainedConfig
 from model.train_config import TrainConfig
+from model.tune_config import TuneConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +33,7 @@ class RunConfig:
     pretrained: tuple[PretrainedConfig, ...] = ()
     base: Path
     nets: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
+    tune: TuneConfig = dataclasses.field(default_factory=TuneConfig)
 
     def with_net(self, kind: str) -> "RunConfig":
         """The same run with another net: the settings of the configured one that it has too, and its own of `nets`."""
@@ -54,6 +56,7 @@ class _File:
     train: TrainConfig = dataclasses.field(default_factory=TrainConfig)
     calibration: CalibrationConfig = dataclasses.field(default_factory=CalibrationConfig)
     pretrained: tuple[PretrainedConfig, ...] = ()
+    tune: TuneConfig = dataclasses.field(default_factory=TuneConfig)
 
 
 def read_config(path: Path) -> RunConfig:
@@ -87,5 +90,6 @@ def config_from_table(table: Mapping[str, Any], *, file: str, base: Path) -> Run
         train=checked.train,
         calibration=checked.calibration,
         pretrained=checked.pretrained,
+        tune=checked.tune,
         base=base,
     )

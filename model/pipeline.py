@@ -105,6 +105,13 @@ def run_training(
     return run, training
 
 
+def train_only(prepared: Prepared, config: RunConfig, *, report: Callable[[Step], None]) -> Training:
+    """The net trained as `run_training` does it, and nothing measured: for a search, which wants its AUC alone."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.train.seed)
+        return _trained(prepared, config, report=report, checkpoints=None)[0]
+
+
 def follow_training(prepared: Prepared, config: RunConfig, *, checkpoints: Checkpoints) -> None:
     """What every rank but the first does while that one is in `run_training`: its part of each batch."""
     with torch.random.fork_rng(devices=[]):

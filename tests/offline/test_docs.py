@@ -17,6 +17,7 @@ from model.data.synthetic import SyntheticConfig
 from model.nets import NETS
 from model.pretrained import PretrainedConfig
 from model.train_config import TrainConfig
+from model.tune_config import TuneConfig
 from service import config_docs, errors
 from service.app import create_app
 from service.config import PREFIX, Settings
@@ -36,6 +37,7 @@ SECTIONS = {
     "pretrained": PretrainedConfig,
     "train": TrainConfig,
     "calibration": CalibrationConfig,
+    "tune": TuneConfig,
 }
 EMPTY = {None: "none", (): "none", Keys(): "see below"}
 
