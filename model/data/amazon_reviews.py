@@ -19,7 +19,7 @@ from model.bundle.schema import Schema
 from model.data.interactions import Interactions, asked_beyond, field_types
 from model.data.json_lines import Object, scan_objects
 from model.data.reading import Reading
-from model.data.source import find_files
+from model.data.source import File, find_files
 from model.data.text_ids import numbered
 
 _META = "meta_"
@@ -48,16 +48,20 @@ def read_amazon_reviews(folder: Path, schema: Schema, reading: Reading) -> Inter
     if asked_beyond(keys.item, schema.item):
         if not metadata or keys.category is None:
             raise ConfigError(file=str(folder), key="file", found="no metadata", allowed=f"a file {_META}*.json")
-        columns = {keys.item: pl.String, keys.category: pl.String}
-        said = "an object with asin and categories"
-        told = pl.concat(f for one in metadata for f in scan_objects(one, columns, reading, pick=_meta, allowed=said))
-        once = told.unique(keys.item, keep="first", maintain_order=True)
-        reading.leave_out("metadata of an item once more", len(told) - len(once))
-        items = items.join(once, on=keys.item, how="left", maintain_order="left")
-        items = items.with_columns(pl.col(keys.category).fill_null(""))
-        items = numbered(items, [keys.category], reading)
+        items = _with_categories(items, metadata, keys.category, reading)
     ratings = numbered(ratings, [*texts, keys.item], reading).with_columns(pl.lit(1.0).alias("rating"))
     return Interactions(ratings=ratings, items=numbered(items, [keys.item], reading), next_item=True)
+
+
+def _with_categories(items: pl.DataFrame, metadata: list[File], category: str, reading: Reading) -> pl.DataFrame:
+    """The items, which have one column, with the integer of their category; 0 where nothing is told of one."""
+    item, said = items.columns[0], "an object with asin and categories"
+    columns: dict[str, type[pl.DataType]] = {item: pl.String, category: pl.String}
+    told = pl.concat(f for one in metadata for f in scan_objects(one, columns, reading, pick=_meta, allowed=said))
+    once = told.unique(item, keep="first", maintain_order=True)
+    reading.leave_out("metadata of an item once more", len(told) - len(once))
+    joined = items.join(once, on=item, how="left", maintain_order="left")
+    return numbered(joined.with_columns(pl.col(category).fill_null("")), [category], reading)
 
 
 def _review(one: Object) -> tuple[Any, ...]:

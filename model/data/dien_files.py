@@ -27,12 +27,16 @@ from model.data.task import Log
 _TRAIN, _TEST, _ITEMS, _REVIEWS = "local_train_splitByUser", "local_test_splitByUser", "item-info", "reviews-info"
 _WITHIN = "\x02"
 _T = pl.String
+_LIST = rf"^([^{_WITHIN}]+({_WITHIN}[^{_WITHIN}]+)*)?$"
 _PAIRS = Form(
     fields={"label": pl.Int64, "user": _T, "item": _T, "category": _T, "items": _T, "categories": _T},
     separator="\t",
     filled=frozenset({"user", "item"}),
     valid=pl.col("label").is_in([0, 1])
-    & (pl.col("items").str.count_matches(_WITHIN) == pl.col("categories").str.count_matches(_WITHIN)),
+    & pl.col("items").str.contains(_LIST)
+    & pl.col("categories").str.contains(_LIST)
+    & (pl.col("items").str.count_matches(_WITHIN) == pl.col("categories").str.count_matches(_WITHIN))
+    & ((pl.col("items") == "") == (pl.col("categories") == "")),
 )
 _ITEM_INFO = Form(fields={"item": _T, "category": _T}, separator="\t", filled=frozenset({"item"}))
 _REVIEWS_INFO = Form(
@@ -48,13 +52,12 @@ class _Ids:
     def __init__(self, path: Path) -> None:
         self._ids = read_ids(path)
         self._next = max(self._ids.values(), default=-1) + 1
-        self.new = 0
 
     def add(self, texts: pl.Series) -> None:
         """Number what is not known yet, in ascending order."""
         for text in sorted(set(texts.unique()) - self._ids.keys()):
-            self._ids[text] = self._next + self.new
-            self.new += 1
+            self._ids[text] = self._next
+            self._next += 1
 
     def of(self, column: str) -> pl.Expr:
         """The column's texts as integers; all of them must have been added."""
@@ -77,25 +80,16 @@ def read_dien_files(folder: Path, config: DataConfig, schema: Schema, reading: R
     once = info.unique("item", keep="first", maintain_order=True)
     reading.leave_out(f"second line of an item in {_ITEMS}", len(info) - len(once))
     reviews = read_rows(folder / _REVIEWS, _REVIEWS_INFO, reading)
-    items, categories = _Ids(folder / "mid_voc.pkl"), _Ids(folder / "cat_voc.pkl")
     every = pl.concat(parts.values())
-    for ids, one, many in ((items, "item", "items"), (categories, "category", "categories")):
-        for texts in (once[one], every[one], every[many].explode().drop_nulls()):
-            ids.add(texts)
-    items.add(reviews["item"])
-    users = None
-    if field_types(schema.user).get(schema.keys.user) == pl.Int64:
-        users = _Ids(folder / "uid_voc.pkl")
-        users.add(pl.concat([every["user"], reviews["user"]]))
+    numbers = _Numbers(folder, schema, items=once, reviews=reviews, every=every)
     timed = {name: _timed(part, reviews) for name, part in parts.items()}
-    numbers = _Numbers(schema, users=users, items=items, categories=categories)
     rows = {n: checked_impressions(numbers.rows(p), schema, file=str(folder / n)) for n, p in timed.items()}
     valid = _validating(rows[_TRAIN][schema.keys.user], config)
     return Log(
         train=rows[_TRAIN].filter(~valid),
         valid=rows[_TRAIN].filter(valid),
         test=rows[_TEST],
-        items=checked_items(numbers.items(once, reviews, every), schema, file=str(folder / _ITEMS)),
+        items=checked_items(numbers.items(once, every), schema, file=str(folder / _ITEMS)),
         behaviors=checked(numbers.behaviors(reviews, once), behavior_columns(schema), file=str(folder / _REVIEWS)),
     )
 
@@ -103,9 +97,19 @@ def read_dien_files(folder: Path, config: DataConfig, schema: Schema, reading: R
 class _Numbers:
     """The files' texts under the schema's names, as integers."""
 
-    def __init__(self, schema: Schema, *, users: _Ids | None, items: _Ids, categories: _Ids) -> None:
-        self._schema, self._items, self._categories = schema, items, categories
-        self._user = pl.col("user") if users is None else users.of("user")
+    def __init__(
+        self, folder: Path, schema: Schema, *, items: pl.DataFrame, reviews: pl.DataFrame, every: pl.DataFrame
+    ) -> None:
+        self._schema, self._user = schema, pl.col("user")
+        self._items, self._categories = _Ids(folder / "mid_voc.pkl"), _Ids(folder / "cat_voc.pkl")
+        for ids, one, many in ((self._items, "item", "items"), (self._categories, "category", "categories")):
+            for texts in (items[one], every[one], every[many].explode().drop_nulls()):
+                ids.add(texts)
+        self._items.add(reviews["item"])
+        if field_types(schema.user).get(schema.keys.user) == pl.Int64:
+            users = _Ids(folder / "uid_voc.pkl")
+            users.add(pl.concat([every["user"], reviews["user"]]))
+            self._user = users.of("user")
 
     def rows(self, pairs: pl.DataFrame) -> pl.DataFrame:
         """The impressions."""
@@ -126,7 +130,7 @@ class _Numbers:
             *(pl.col(named[key]).fill_null([]).alias(column) for key, column in told.items()),
         )
 
-    def items(self, info: pl.DataFrame, reviews: pl.DataFrame, every: pl.DataFrame) -> pl.DataFrame:
+    def items(self, info: pl.DataFrame, every: pl.DataFrame) -> pl.DataFrame:
         """The catalogue: what `item-info` tells, and the category that the impressions tell of other items."""
         seen = every.select("item", "category").unique("item", keep="first", maintain_order=True)
         known = pl.concat([info, seen]).unique("item", keep="first", maintain_order=True)

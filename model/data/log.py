@@ -17,7 +17,8 @@ from model.data.interactions import Interactions
 from model.data.movielens import read_movielens
 from model.data.reading import Reading
 from model.data.synthetic import synthesize
-from model.data.table import FORMS, read_table
+from model.data.table import read_table
+from model.data.table_columns import FORMS
 from model.data.taobao_ads import read_taobao_ads
 from model.data.task import Log, read_task, write_task
 

@@ -15,7 +15,8 @@ from model.data.interactions import Interactions
 from model.data.movielens import read_movielens
 from model.data.reading import Reading
 from model.data.synthetic import synthesize
-from model.data.table import FORMS, scan_table
+from model.data.table import scan_table
+from model.data.table_columns import FORMS
 from model.data.text_ids import numbered
 
 PIECE_ROWS = 1 << 19

@@ -6,9 +6,7 @@ and what can be predicted is the next item.
 """
 
 import csv
-import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,46 +16,17 @@ from polars.exceptions import PolarsError
 from model.bundle.errors import ConfigError
 from model.bundle.records import ACTIONS
 from model.bundle.schema import Schema
-from model.data.columns import Kind, history_columns, impression_columns
+from model.data.columns import history_columns
 from model.data.data_config import DataConfig
-from model.data.interactions import Interactions, field_types
+from model.data.interactions import Interactions
 from model.data.json_lines import Object, first_names, scan_objects
 from model.data.lines import FieldTypes, Form, first_line, scan_rows
 from model.data.reading import Reading
 from model.data.source import File, find_files, opened
+from model.data.table_columns import ACTION, Wanted
 from model.data.text_ids import numbered
 
-_ACTION = "action"
 _BETWEEN = "|"  # of the values of a list in a text file
-
-
-@dataclass(frozen=True, kw_only=True)
-class Published:
-    """A published table: what it calls the roles of the schema's `keys`, and the action.
-
-    header   whether a first line has those names; otherwise they are in that order
-    actions  what it calls an action -> what we do (`records.ACTIONS`)
-    """
-
-    columns: Mapping[str, str]
-    header: bool = True
-    actions: Mapping[str, str] | None = None
-
-
-# The public tables that differ in names alone.
-FORMS: Mapping[str, Published] = {
-    "table": Published(columns={}),
-    # torch-rechub, examples/ranking/data/amazon-electronics
-    "amazon_electronics": Published(
-        columns={"user": "user_id", "item": "item_id", "timestamp": "time", "category": "cate_id"}
-    ),
-    # Alibaba's "User Behavior Data from Taobao for Recommendation"
-    "taobao_user_behavior": Published(
-        columns={"user": "user", "item": "item", "category": "category", _ACTION: _ACTION, "timestamp": "time"},
-        header=False,
-        actions={"pv": "click", "cart": "cart", "fav": "favorite", "buy": "buy"},
-    ),
-}
 
 
 def read_table(place: Path | str, config: DataConfig, schema: Schema, reading: Reading) -> Interactions | pl.DataFrame:
@@ -86,78 +55,19 @@ def scan_table(place: Path | str, config: DataConfig, schema: Schema, reading: R
     """The rows of the table under the schema's names, a frame per block of lines or per file of Parquet; texts of
     `config.text_ids` as they are. Raises as `read_table`.
     """
-    readers: Mapping[str, Callable[[File, _Wanted, Reading], Iterator[pl.DataFrame]]]
+    readers: Mapping[str, Callable[[File, Wanted, Reading], Iterator[pl.DataFrame]]]
     readers = {"csv": _csv, "tsv": _csv, "parquet": _parquet, "jsonl": _json, "ndjson": _json, "json": _json}
-    wanted = _Wanted(config, schema)
+    wanted = Wanted(config, schema)
     for file in find_files(place, tuple(f".{suffix}" for suffix in readers)):
         for frame in readers[_suffix(file)](file, wanted, reading):
             yield _of_asked_actions(frame, wanted, schema, reading)
-
-
-class _Wanted:
-    """The columns that a run reads of a table, by the table's names, and what their values must be."""
-
-    def __init__(self, config: DataConfig, schema: Schema) -> None:
-        self.form, keys = FORMS[config.format], schema.keys
-        roles = {"user": keys.user, "item": keys.item, "category": keys.category or "category"}
-        roles["timestamp"] = keys.timestamp
-        published = {roles.get(role, role): theirs for role, theirs in self.form.columns.items()}
-        self._theirs: dict[str, str] = {**published, **(config.columns or {})}
-        kinds = {**impression_columns(schema), _ACTION: "text"}
-        self.keys = (keys.user, keys.item, keys.timestamp)
-        self.types = {name: _type(kind) for name, kind in kinds.items()}
-        text = pl.String if config.format == "table" else pl.Int64
-        self.types[keys.user] = field_types(schema.user).get(keys.user, text)
-        self.types |= {name: pl.String for name in config.text_ids if name in kinds}
-        self.numbers = frozenset(name for name, kind in kinds.items() if kind == "number")
-        self._label = keys.label
-
-    def among(self, theirs: list[str], file: File) -> dict[str, str]:
-        """The table's name of a column -> the schema's, of those that are wanted.
-
-        Raises ConfigError if user, item or time is not there.
-        """
-        named = {self._theirs.get(name, name): name for name in self.types}
-        found = {name: named[name] for name in theirs if name in named}
-        for key in self.keys:
-            if key not in found.values():
-                allowed = f"a column {self._theirs.get(key, key)}, or its name in [data.columns]"
-                raise ConfigError(file=str(file), key=f"column {key}", found=theirs, allowed=allowed)
-        return found
-
-    def bounds(self, name: str) -> tuple[float, float]:
-        """Lowest and highest value of a column of numbers."""
-        if name == self.keys[2]:
-            return -(2**53), 2**53
-        if name in self.numbers:
-            return -sys.float_info.max, sys.float_info.max
-        return 0, 1 if name == self._label else 2**63 - 1
-
-    def valid(self, names: Iterable[str]) -> pl.Expr:
-        """What must be true of a row's typed values."""
-        every = [pl.col(name).is_between(*self.bounds(name)) for name in names if self.types[name] == pl.Int64]
-        if _ACTION in names and self.form.actions is not None:
-            every.append(pl.col(_ACTION).is_in(list(self.form.actions)))
-        return pl.all_horizontal(pl.lit(True), *every)
-
-
-def _type(kind: Kind) -> Any:  # noqa: ANN401  # polars' types and their instances
-    match kind:
-        case "ids" | "texts":
-            return pl.List(pl.Int64 if kind == "ids" else pl.String)
-        case "number":
-            return pl.Float64
-        case "text":
-            return pl.String
-        case _:
-            return pl.Int64
 
 
 def _suffix(file: File) -> str:
     return file.name.removesuffix(".gz").rpartition(".")[2]
 
 
-def _csv(file: File, wanted: _Wanted, reading: Reading) -> Iterator[pl.DataFrame]:
+def _csv(file: File, wanted: Wanted, reading: Reading) -> Iterator[pl.DataFrame]:
     separator = "\t" if _suffix(file) == "tsv" else ","
     published = wanted.form
     names = next(csv.reader([first_line(file)], delimiter=separator), []) if published.header else None
@@ -193,7 +103,7 @@ def _split(name: str) -> pl.Expr:
     return pl.col(name).str.split(_BETWEEN).list.eval(pl.element().filter(pl.element() != ""))
 
 
-def _json(file: File, wanted: _Wanted, reading: Reading) -> Iterator[pl.DataFrame]:
+def _json(file: File, wanted: Wanted, reading: Reading) -> Iterator[pl.DataFrame]:
     """A line has to have every column that one of the first lines has, numbers apart."""
     found = wanted.among(sorted(first_names(file)), file)
 
@@ -206,7 +116,7 @@ def _json(file: File, wanted: _Wanted, reading: Reading) -> Iterator[pl.DataFram
         yield frame.filter(wanted.valid(list(columns)))
 
 
-def _value(value: object, name: str, wanted: "_Wanted") -> object:
+def _value(value: object, name: str, wanted: "Wanted") -> object:
     """A JSON value as its column's. Raises TypeError if it is none."""
     dtype = wanted.types[name]
     if value is None and name in wanted.numbers:
@@ -226,7 +136,7 @@ def _value(value: object, name: str, wanted: "_Wanted") -> object:
     return int(value) if dtype == pl.Int64 else float(value)
 
 
-def _parquet(file: File, wanted: _Wanted, reading: Reading) -> Iterator[pl.DataFrame]:
+def _parquet(file: File, wanted: Wanted, reading: Reading) -> Iterator[pl.DataFrame]:
     """The rows of a file. One is malformed if a value is missing, numbers apart, or of another type."""
     try:
         with opened(file) as stream:
@@ -250,13 +160,13 @@ def _parquet(file: File, wanted: _Wanted, reading: Reading) -> Iterator[pl.DataF
     yield typed.filter(good)
 
 
-def _of_asked_actions(rows: pl.DataFrame, wanted: _Wanted, schema: Schema, reading: Reading) -> pl.DataFrame:
+def _of_asked_actions(rows: pl.DataFrame, wanted: Wanted, schema: Schema, reading: Reading) -> pl.DataFrame:
     """The rows of the actions that the schema asks for, without their action."""
-    if _ACTION not in rows.columns:
+    if ACTION not in rows.columns:
         return rows
     kept = rows
     if schema.actions:
         theirs = wanted.form.actions or dict(zip(ACTIONS, ACTIONS, strict=True))
-        kept = rows.filter(pl.col(_ACTION).replace(theirs).is_in(schema.actions))
+        kept = rows.filter(pl.col(ACTION).replace(theirs).is_in(schema.actions))
         reading.leave_out("action that schema.actions does not name", len(rows) - len(kept))
-    return kept.drop(_ACTION)
+    return kept.drop(ACTION)

@@ -148,6 +148,21 @@ def test_lines_that_make_up_for_each_other_are_found(last: list[str], found: lis
     assert [number for number, _ in told.examples] == found
 
 
+@pytest.mark.parametrize(
+    "lists",
+    ["I1\x02\x02I2\tC1\x02C1\x02C2", "I1\tC1\x02C2", "\tC1", "I1\t", "\x02\t\x02", "I1\x02I2\tC1\x02", "I1\tC1\t"],
+)
+def test_histories_whose_lists_do_not_fit_are_malformed(lists: str, tmp_path: Path) -> None:
+    """In the files of the public DIEN code: an empty item, items without categories or the other way round."""
+    public = PUBLIC["dien_files"]
+    pairs = [line.encode() for line in public.lines["local_train_splitByUser"]]
+    public.write(tmp_path, {"local_train_splitByUser": [*pairs, f"1\tA\tI4\tC1\t{lists}".encode()]})
+    reading = Reading(max_malformed=1.0)
+    log = read(public, tmp_path, reading)
+    assert len(log.train) + len(log.valid) == len(pairs)
+    assert reading.files[f"{tmp_path}/local_train_splitByUser"].examples[0][0] == len(pairs) + 1
+
+
 def scored(number: int, degraded: str = "none") -> bytes:
     """A line of the feature log: a request with one candidate."""
     line = {"request_id": f"r{number}", "bundle_version": "v1", "user_id": number % 3, "time_ms": 1_000 * number}
