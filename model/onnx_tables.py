@@ -12,8 +12,9 @@ import onnx
 import onnxruntime
 from onnx import numpy_helper
 
+from model.bundle.arrays import Content
 from model.bundle.encode import Tensors
-from model.bundle.folder import Content, read_npy, to_npy
+from model.bundle.folder import read_npy, to_npy
 from model.bundle.manifest import Half
 
 _TABLE = re.compile(r"(?:net\.)?([\w.]+)\.tables\.(\w+)\.weight")  # whose table, of which feature

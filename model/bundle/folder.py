@@ -6,7 +6,6 @@ bundles/<name>/stable            a pointer: a file whose text is a version (poin
 
 import hashlib
 import io
-import math
 import os
 import re
 import shutil
@@ -14,11 +13,11 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
 
+from model.bundle.arrays import Content, parse_npy, parse_npz
 from model.bundle.catalogue import Catalogue
 from model.bundle.dense import Fitted, fitted_from_array
 from model.bundle.encode import Encoder, Tensors
@@ -30,14 +29,12 @@ from model.bundle.schema import SIDES, Feature, Schema
 from model.bundle.signature import SIGNATURE, ManifestCheck, Sign, read_signature
 from model.bundle.vocabulary import Hashed, IdIndex, Vocabulary
 
-Content = bytes | memoryview  # of a file; a large one is a read-only view
-
 GOLDEN = "golden.npz"
 PRIOR = "vocab/prior_ctr.npy"
 CATALOGUE = "vocab/catalogue.npz"
 SCALINGS = "vocab/scalings.npz"
 _STEP = 1 << 20  # bytes read and hashed at a time: a larger read keeps every other thread waiting
-_HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+_MOST_MANIFEST = 16 << 20  # bytes
 _SAFE_PATH = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*(/[A-Za-z0-9_][A-Za-z0-9_.-]*)*")
 
 
@@ -85,7 +82,7 @@ def read_bundle(path: Path, *, check: ManifestCheck | None = None) -> Bundle:
     `check` sees the manifest and its signature before anything of the bundle is parsed.
     """
     folder = resolve(path)
-    stated = bytes(_read(folder, MANIFEST)[0])
+    stated = bytes(_read(folder, MANIFEST, most=_MOST_MANIFEST)[0])
     if check is not None:
         check(stated, read_signature(folder))
     manifest = manifest_from_bytes(stated)
@@ -94,12 +91,14 @@ def read_bundle(path: Path, *, check: ManifestCheck | None = None) -> Bundle:
         if name not in files:
             raise BundleError(name, "not listed in the manifest")
     schema = manifest.parsed_schema()
+    prior = read_npy(files, PRIOR)
+    _check_column(prior, PRIOR, kinds="f")
     return Bundle(
         path=folder,
         manifest=manifest,
         schema=schema,
         encoder=read_encoder(schema, files),
-        prior_ctr=read_npy(files, PRIOR).astype(np.float32, copy=False),
+        prior_ctr=prior.astype(np.float32, copy=False),
         golden=read_npz(files, GOLDEN),
         files=files,
     )
@@ -161,6 +160,8 @@ def _read_catalogue(files: Mapping[str, Content]) -> Catalogue:
     stored = read_npz(files, CATALOGUE)
     if "ids" not in stored:
         raise BundleError(CATALOGUE, "has no item ids")
+    for name, column in stored.items():
+        _check_column(column, f"{CATALOGUE}: {name}", kinds="iufU" if name.startswith("column.") else "iu")
     columns: dict[str, NDArray[np.generic] | Lists] = {}
     for key, column in stored.items():
         part, _, name = key.partition(".")
@@ -174,12 +175,20 @@ def _read_index(files: Mapping[str, Content], feature: Feature) -> IdIndex:
     if feature.hash_buckets:
         return Hashed(feature.hash_buckets)
     keys = read_npy(files, _vocabulary_path(feature.name))
+    _check_column(keys, _vocabulary_path(feature.name), kinds="iuU")
     return Vocabulary(keys.astype(np.str_) if keys.dtype.kind == "U" else keys.astype(np.int64))
+
+
+def _check_column(array: NDArray[np.generic], name: str, *, kinds: str) -> None:
+    """Raise BundleError unless it is one, of these kinds of values."""
+    if array.ndim != 1 or array.dtype.kind not in kinds:
+        raise BundleError(name, f"{array.shape} of {array.dtype} is no column of {kinds}")
 
 
 def _read_fitted(stored: Tensors, feature: Feature) -> Fitted:
     if feature.name not in stored:
         raise BundleError(SCALINGS, f"has no {feature.name}")
+    _check_column(stored[feature.name], f"{SCALINGS}: {feature.name}", kinds="fiu")
     try:
         return fitted_from_array(feature, stored[feature.name])
     except (ValueError, TypeError) as error:
@@ -190,12 +199,15 @@ def _vocabulary_path(name: str) -> str:
     return f"vocab/{name}.npy"
 
 
-def _read(folder: Path, name: str) -> tuple[Content, str]:
+def _read(folder: Path, name: str, *, most: int | None = None) -> tuple[Content, str]:
     """A file and its checksum, step by step: requests are being answered while a bundle is read."""
     digest = hashlib.sha256()
     try:
         with (folder / name).open("rb", buffering=0) as file:
-            content = np.empty(os.fstat(file.fileno()).st_size, dtype=np.uint8).data
+            length = os.fstat(file.fileno()).st_size
+            if most is not None and length > most:
+                raise BundleError(name, f"has {length} bytes, allowed: {most}")
+            content = np.empty(length, dtype=np.uint8).data
             at = 0
             while count := file.readinto(content[at : at + _STEP]):
                 digest.update(content[at : at + count])
@@ -220,22 +232,10 @@ def read_npy(files: Mapping[str, Content], name: str) -> NDArray[np.generic]:
     """The array that `to_npy` wrote, read-only and not copied. Raises BundleError naming the file."""
     if name not in files:
         raise BundleError(name, "not listed in the manifest")
-    content = files[name]
-    stream = io.BytesIO(content[:_STEP])
     try:
-        read_header = _HEADERS[np.lib.format.read_magic(stream)]
-        shape, by_column, dtype = read_header(stream)
-        if by_column or dtype.hasobject:
-            raise ValueError("rows of plain values are expected")
-        count = math.prod(shape)
-        if len(content) - stream.tell() != count * dtype.itemsize:
-            raise ValueError(f"{shape} of {dtype} do not fit its length")
-        if not count:
-            return np.empty(shape, dtype)
-        array: NDArray[np.generic] = np.frombuffer(content, dtype, count, stream.tell()).reshape(shape)
-    except (ValueError, KeyError, EOFError) as error:
+        return parse_npy(files[name])
+    except ValueError as error:
         raise BundleError(name, f"not a numpy file: {error}") from error
-    return array
 
 
 def read_npz(files: Mapping[str, Content], name: str) -> Tensors:
@@ -243,7 +243,6 @@ def read_npz(files: Mapping[str, Content], name: str) -> Tensors:
     if name not in files:
         raise BundleError(name, "not listed in the manifest")
     try:
-        with np.load(io.BytesIO(files[name]), allow_pickle=False) as archive:
-            return {key: archive[key] for key in archive.files}
-    except (ValueError, OSError, EOFError, AttributeError, TypeError, BadZipFile) as error:
+        return parse_npz(files[name])
+    except ValueError as error:
         raise BundleError(name, f"not a numpy archive: {error}") from error

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from model.bundle.calibration import Calibration
 from model.bundle.errors import BundleError, ConfigError
 from model.bundle.schema import PADDING, UNKNOWN, Schema, schema_from_table
-from model.bundle.typed_table import from_table
+from model.bundle.typed_table import from_table, setting
 
 FORMAT_VERSION = 2
 MANIFEST = "manifest.json"
@@ -56,7 +56,9 @@ class Manifest:
     schema: dict[str, Any]
     user_half: Half
     candidate_half: Half
-    candidate_tile: int  # candidates per run that keep activations in cache on CPU; 0: all at once
+    candidate_tile: int = setting(
+        low=0, high=65_536
+    )  # candidates per run that keep activations in cache on CPU; 0: all at once
     padding: int = PADDING
     unknown: int = UNKNOWN
     export_format: Literal["onnx", "torchscript"] = "onnx"

@@ -6,9 +6,10 @@ from typing import Any
 import numpy as np
 import onnxruntime as ort
 
+from model.bundle.arrays import Content
 from model.bundle.encode import Tensors
 from model.bundle.errors import BundleError
-from model.bundle.folder import Bundle, Content, read_npy
+from model.bundle.folder import Bundle, read_npy
 from model.bundle.manifest import Half, TensorSpec
 from service.runtimes.base import FLOAT32_TOLERANCE, BatchLimits, RuntimeFailure
 
