@@ -50,7 +50,8 @@ class Door:
             foreign = origin not in self._origins and not _is_ours(origin, headers.get(b"host", b""))
         if foreign:
             found = "another site's" if origin is None else repr(origin[:80].decode("latin-1"))
-            raise ForeignOrigin(f"Origin: found {found}, allowed: none, this service's own, or one named to it")
+            allowed = "none, this service's own at an address or localhost, or one of CTR_ALLOWED_ORIGINS"
+            raise ForeignOrigin(f"Origin: found {found}, allowed: {allowed}")
 
 
 def _is_open(path: str) -> bool:
