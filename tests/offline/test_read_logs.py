@@ -15,6 +15,7 @@ from model.bundle.errors import ConfigError
 from model.bundle.schema import Feature
 from model.cli import app
 from model.config import read_config
+from model.data.batches import encode_split
 from model.data.data_config import DataConfig
 from model.data.log import Log, read_log
 from model.data.next_item import Draw
@@ -22,6 +23,7 @@ from model.data.reading import Reading
 from model.data.table import scan_table
 from model.data.taobao_ads import pair_id
 from model.data.text_ids import numbered, text_id
+from model.data.vocab import fit_encoder
 from tests.public_logs import BOUGHT, PUBLIC, SCHEMA
 
 NEXT_ITEM = ("amazon_reviews", "amazon_electronics", "taobao_user_behavior", "table jsonl")
@@ -105,6 +107,16 @@ def test_next_item_logs(name: str, negatives: str, tmp_path: Path) -> None:
         assert row["cate_id"] == category[row["item_id"]]
         assert row["hist_cate_ids"] == [category[item] for item in row["hist_item_ids"]]
     assert not {(row["user_id"], row["item_id"]) for row in others.iter_rows(named=True)} & met
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_every_log_can_be_encoded(name: str, tmp_path: Path) -> None:
+    """Vocabularies, scalings and the catalogue come from each log, and its validation rows have an index each."""
+    log = read(name, tmp_path)
+    encoder = fit_encoder(log, PUBLIC[name].schema)
+    batch = encode_split(log.valid, encoder).take(np.arange(len(log.valid)))
+    assert batch["history"].shape[::2] == (len(log.valid), len(PUBLIC[name].schema.behavior))
+    assert batch["item_sparse"].min() >= 1
 
 
 def test_items_are_drawn_all_alike_or_as_often_as_they_were_met() -> None:
