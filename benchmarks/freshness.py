@@ -1,6 +1,6 @@
 """What is a day of training worth? Nets of the first day, of every day, and trained anew, judged on the next day.
 
-    python -m benchmarks.freshness [--seeds N] [--users N]
+    python -m benchmarks.freshness [--seeds N] [--systems NAME,...] [--keep FILE]
 
 The log has seven days, in which interests drift and new items appear (`data.synthetic.launched`). After day d,
 
@@ -9,8 +9,9 @@ The log has seven days, in which interests drift and new items appear (`data.syn
     zero rows     the same, but a new id begins with the row of an unknown one instead of a fresh one
     full          was trained anew on all days so far
 
-and all score day d + 1 before anything learns from it. The newest tenth of a day's rows validates. Histories are as of
-each impression for all of them, so even the static net sees what was clicked lately.
+and all score day d + 1 before anything learns from it. Every tenth row of the days validates. Histories are as of each
+impression for all of them, so even the static net sees what was clicked lately. Measurements are kept in a file of JSON
+lines, and those that are there are not made again.
 """
 
 import argparse
@@ -18,8 +19,9 @@ import dataclasses
 import json
 import statistics
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import torch
@@ -29,21 +31,23 @@ from model.config import RunConfig, read_config
 from model.data.log import Log, read_log
 from model.guard import open_contender
 from model.incremental import Parent, read_parent
+from model.newest_day import spread
 from model.pipeline import Prepared, prepare, run_training
 from model.run_folder import save_run, vocabulary_sizes
 
 DAYS = 7
 SYSTEMS = ("static", "incremental", "zero rows", "full")
 EXAMPLE = Path(__file__).parents[1] / "examples" / "synthetic.toml"
-Figures = dict[str, float]
+Measurement = dict[str, Any]  # JSON: seed, day, system and figures
+Found = dict[tuple[int, str], list[Measurement]]  # by day and system
 
 
-def settings(seed: int, users: int) -> RunConfig:
+def settings(seed: int) -> RunConfig:
     """The example's net and schema on a log of seven days."""
     config = read_config(EXAMPLE)
     sizes = dataclasses.replace(
         config.data.synthetic,
-        users=users,
+        users=2000,
         items=1000,
         impressions_per_user=10 * DAYS,
         seed=seed,
@@ -81,77 +85,86 @@ def as_unknown(prepared: Prepared, parent: Parent) -> Prepared:
     return dataclasses.replace(prepared, parent=dataclasses.replace(parent, weights=weights))
 
 
-def measured(seed: int, users: int, folder: Path) -> Iterator[tuple[int, str, Figures]]:
-    """After each day but the first: system, and its figures on the next day."""
-    config = settings(seed, users)
+def measured(seed: int, systems: Sequence[str], folder: Path) -> Iterator[Measurement]:
+    """After each day but the first: the figures of the static net and of `systems` on the next day."""
+    config = settings(seed)
     log, days = day_logs(config)
 
     def split(frame: pl.DataFrame) -> Log:
-        cut = round(len(frame) * 0.9)
-        return dataclasses.replace(log, train=frame[:cut], valid=frame[cut:], bayes_auc=None)
+        train, valid = spread(frame, fraction=0.1)
+        return dataclasses.replace(log, train=train, valid=valid, bayes_auc=None)
 
     first = trained(split(days[0]), config, folder / "day1")
-    newest = dict.fromkeys(SYSTEMS, first)
+    newest = dict.fromkeys(("static", *systems), first)
     for d in range(1, DAYS - 1):
-        for system in SYSTEMS[1:]:
-            out = folder / f"{system} {d}"
+        for system in systems:
             parent = None if system == "full" else read_parent(newest[system])
             rows = pl.concat(days[: d + 1]) if system == "full" else days[d]
-            newest[system] = trained(split(rows), config, out, parent=parent, zero_rows=system == "zero rows")
-        for system in SYSTEMS:
-            contender = open_contender(newest[system])
+            zero_rows = system == "zero rows"
+            newest[system] = trained(split(rows), config, folder / f"{system} {d}", parent=parent, zero_rows=zero_rows)
+        for system, run in newest.items():
+            contender = open_contender(run)
             figures = contender.scored(days[d + 1]).scores.metrics()
             known = contender.encoder.vocabularies["item_id"].lookup(days[d + 1]["item_id"].to_numpy()) != UNKNOWN
-            yield d + 1, system, {**figures, "known": float(known.mean())}
+            yield {"seed": seed, "day": d + 1, "system": system, **figures, "known": float(known.mean())}
 
 
 def main() -> None:
-    """Print a line per measurement, the table of means over seeds, and the figures as JSON."""
+    """Print the table of means over seeds, and the figures as JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--users", type=int, default=2000)
+    parser.add_argument("--systems", default=",".join(SYSTEMS[1:]))
+    parser.add_argument("--keep", type=Path, default=Path("freshness.jsonl"))
     options = parser.parse_args()
     torch.set_num_threads(1)
-    found: dict[tuple[int, str], list[Figures]] = {}
+    kept = read_kept(options.keep)
     for seed in range(options.seeds):
+        whole = [s for s in SYSTEMS if (DAYS - 1, s, seed) in {(m["day"], m["system"], m["seed"]) for m in kept}]
+        missing = [system for system in options.systems.split(",") if system not in whole]
         with tempfile.TemporaryDirectory() as folder:
-            for day, system, figures in measured(seed, options.users, Path(folder)):
-                found.setdefault((day, system), []).append(figures)
-                said = " ".join(f"{name} {figures[name]:.4f}" for name in ("auc", "log_loss", "pcoc", "known"))
-                print(f"seed {seed} after day {day}: {system:12} {said}", flush=True)
+            for measurement in measured(seed, missing, Path(folder)) if missing else ():
+                with options.keep.open("a") as file:
+                    file.write(json.dumps(measurement) + "\n")
+    found: Found = {}
+    for one in {(m["seed"], m["day"], m["system"]): m for m in read_kept(options.keep)}.values():
+        found.setdefault((int(one["day"]), str(one["system"])), []).append(one)
     print(table(found))
     print(json.dumps({"benchmark": "freshness", **summary(found)}))
 
 
-def table(found: dict[tuple[int, str], list[Figures]]) -> str:
-    """AUC and log loss on the next day, means over seeds, in Markdown."""
-    heads = [f"{system} {said}" for said in ("AUC", "log loss") for system in SYSTEMS]
-    lines = ["| after day | " + " | ".join(heads) + " | known to static |", "|---" * (len(heads) + 2) + "|"]
+def read_kept(path: Path) -> list[Measurement]:
+    """The measurements of earlier calls."""
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def table(found: Found) -> str:
+    """AUC, log loss and PCOC on the next day, means over seeds, in Markdown."""
+    systems = [system for system in SYSTEMS if (DAYS - 1, system) in found]
+    heads = [f"{system} {said}" for said in ("AUC", "log loss", "PCOC") for system in systems]
+    lines = ["| after day | " + " | ".join(heads) + " | rows of items that static knows |"]
+    lines.append("|---" * (len(heads) + 2) + "|")
     for day in range(2, DAYS):
-        cells = [f"{_mean(found[day, s], name):.4f}" for name in ("auc", "log_loss") for s in SYSTEMS]
+        cells = [f"{_mean(found[day, s], name):.4f}" for name in ("auc", "log_loss", "pcoc") for s in systems]
         lines.append(f"| {day} | " + " | ".join(cells) + f" | {_mean(found[day, 'static'], 'known'):.0%} |")
     return "\n".join(lines)
 
 
-def summary(found: dict[tuple[int, str], list[Figures]]) -> dict[str, object]:
-    """Per day what incremental training gains in AUC over the static net: the mean over seeds and the worst of them."""
+def summary(found: Found) -> dict[str, object]:
+    """Per day what incremental training gains over the static net: means over seeds, and the worst of AUC."""
     metrics, targets = {}, {}
     for day in range(2, DAYS):
-        pairs = list(zip(found[day, "incremental"], found[day, "static"], strict=True))
-        gains = [ours["auc"] - static["auc"] for ours, static in pairs]
-        losses = [static["log_loss"] - ours["log_loss"] for ours, static in pairs]
+        static = {m["seed"]: m for m in found[day, "static"]}
+        pairs = [(ours, static[ours["seed"]]) for ours in found[day, "incremental"]]
+        gains = [ours["auc"] - theirs["auc"] for ours, theirs in pairs]
         metrics[f"day{day}_auc_gain"] = round(statistics.mean(gains), 5)
         metrics[f"day{day}_auc_gain_worst"] = round(min(gains), 5)
-        metrics[f"day{day}_log_loss_gain"] = round(statistics.mean(losses), 5)
+        metrics[f"day{day}_log_loss_gain"] = round(statistics.mean(s["log_loss"] - o["log_loss"] for o, s in pairs), 5)
         targets[f"day{day}_auc_gain_worst"] = [">=", 0.0]
-    for system in ("zero rows", "full"):
-        gaps = [_mean(found[d, "incremental"], "auc") - _mean(found[d, system], "auc") for d in range(2, DAYS)]
-        metrics[f"auc_over_{system.replace(' ', '_')}"] = round(statistics.mean(gaps), 5)
     return {"metrics": metrics, "targets": targets}
 
 
-def _mean(figures: list[Figures], name: str) -> float:
-    return statistics.mean(one[name] for one in figures)
+def _mean(measurements: list[Measurement], name: str) -> float:
+    return statistics.mean(one[name] for one in measurements)
 
 
 if __name__ == "__main__":

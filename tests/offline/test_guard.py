@@ -102,16 +102,17 @@ def test_a_day_of_one_class_is_an_error(truth: tuple[np.ndarray, np.ndarray], cl
         judge(one, one, Tolerance())
 
 
-def test_the_newest_hours_test_and_the_rows_before_them_validate(small_log: Log):
-    """Every row is in one split, in order of time; rows up to where the parent was trained are in none."""
+def test_the_newest_hours_test_and_rows_spread_before_them_validate(small_log: Log):
+    """Every row is in one split; those that validate are of all hours; rows that the parent has learned are in none."""
     day = {"timestamp": "timestamp", "hours": 24, "valid_fraction": 0.2}
     whole = sum(map(len, small_log.splits().values()))
     split = by_newest_hours(small_log, **day)
     train, valid, test = (split.splits()[name]["timestamp"] for name in ("train", "valid", "test"))
 
     assert len(train) + len(valid) + len(test) == whole
-    assert train.max() < valid.min() <= valid.max() <= test.max() - 86_400 < test.min()
-    assert len(valid) == pytest.approx(0.2 * (len(train) + len(valid)), abs=3)
+    assert max(train.max(), valid.max()) <= test.max() - 86_400 < test.min()
+    assert len(valid) == pytest.approx(0.2 * (len(train) + len(valid)), abs=1)
+    assert set(valid // 3600 % 24) == set(range(24))
     assert newest(small_log.test, timestamp="timestamp", hours=24).equals(split.test.select(small_log.test.columns))
     later = by_newest_hours(small_log, **day, after=train[len(train) // 2])
     assert later.train["timestamp"].min() > train[len(train) // 2]
