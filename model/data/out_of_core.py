@@ -44,7 +44,7 @@ from model.data.vocab import prior_of
 SPLITS = ("train", "valid", "test")
 LOG = "log.json"
 FORMAT = 1
-_SHARD_ROWS = 1 << 15
+_SHARD_ROWS = 1 << 17
 _MOST_SHARDS = 1024  # files are opened once a piece each
 _CARRIED_SPLIT = -1  # of rows that are there for the histories of others
 
@@ -203,8 +203,8 @@ class Histories:
             history, lengths = encode_told(told, lengths, self._encoder, now=now)
         out = encode_rows(rows, self._encoder, history=history, lengths=lengths)
         users = rows[keys.user]
-        # Of text ids other pieces know other ones: a place among them would be no user's own.
-        return replace(out, user=users.hash().reinterpret().to_numpy()) if users.dtype == pl.String else out
+        # A text id has no place among all others while those are in other pieces: its hash tells users apart.
+        return replace(out, user=users.hash().reinterpret(signed=True).to_numpy()) if users.dtype == pl.String else out
 
 
 def _bytes_per_row(schema: Schema) -> int:

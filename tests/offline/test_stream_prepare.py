@@ -2,13 +2,17 @@
 
 import dataclasses
 import hashlib
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from model.bundle.encode import Encoder
+from model.bundle.errors import ConfigError
 from model.bundle.folder import encoder_files
 from model.bundle.schema import Schema
 from model.config import read_config
@@ -16,10 +20,12 @@ from model.data.assemble import from_interactions
 from model.data.batches import EncodedSplit, encode_split
 from model.data.data_config import DataConfig
 from model.data.interactions import Interactions
+from model.data.log import read_log
 from model.data.out_of_core import Plan, prepare_shards
-from model.data.rating_stream import in_pieces
+from model.data.rating_stream import in_pieces, read_stream
 from model.data.reading import Reading
 from model.data.sharded_log import ShardedLog, read_sharded_log
+from model.data.split import split_by_time, time_borders
 from model.data.synthetic import SyntheticConfig, synthesize, synthetic_schema
 from model.data.vocab import fit_encoder, prior_ctr
 from model.evaluate import user_activity
@@ -48,13 +54,13 @@ def interactions(schema: Schema) -> Interactions:
     return dataclasses.replace(log, ratings=log.ratings.with_columns(busy, pl.col(time) // 5000 * 5000))
 
 
-def rows_of(split: EncodedSplit, activity: np.ndarray) -> list[bytes]:
-    """Every encoded row as bytes, in an order of its own."""
+def rows_of(split: EncodedSplit, activity: np.ndarray, *, users: bool = True) -> list[bytes]:
+    """Every encoded row as bytes, in an order of its own; without `users` the numbers of those are left out."""
     found = []
     for i in range(len(split)):
         row = split.take(np.array([i]))
         told = b"".join(name.encode() + np.ascontiguousarray(row[name]).tobytes() for name in sorted(row))
-        keys = [split.user[i], split.timestamp[i], activity[i]]
+        keys = [split.user[i] if users else 0, split.timestamp[i], activity[i]]
         found.append(told + np.array(keys, dtype=np.int64).tobytes())
     return sorted(found)
 
@@ -90,3 +96,98 @@ def test_shards_hold_the_rows_of_the_log_in_memory(
         expected = rows_of(encode_split(frame, encoder), activity)
         split = next(sharded.split(name).parts())
         assert expected == rows_of(split, sharded.activity(name))
+
+
+def test_a_table_is_read_block_by_block(tmp_path: Path, movie_schema: Schema) -> None:
+    """A CSV of text users, out of order and with a malformed line: rows, users and what was left out are as in memory.
+
+    The catalogue is gathered on the way: of an item the newest category.
+    """
+    rng = np.random.default_rng(4)
+    rows = [
+        f"{'abcdefgh'[rng.integers(8)]},{rng.integers(30)},{rng.integers(5)},{rng.integers(2)},{rng.integers(400) * 60}"
+        for _ in range(600)
+    ]
+    rows[300] = "a,b,c"
+    (tmp_path / "log.csv").write_text("\n".join(["user_id,item_id,cate_id,label,timestamp", *rows, ""]))
+    config = DataConfig(format="table", path=Path("log.csv"), max_malformed=0.01)
+    in_memory, in_pieces = (Reading(max_malformed=0.01, block_bytes=500) for _ in range(2))
+    log = read_log(config, movie_schema, base=tmp_path, reading=in_memory)
+
+    stream = read_stream(config, movie_schema, base=tmp_path, reading=in_pieces)
+    prepare_shards(stream, movie_schema, plan=PLAN, out=tmp_path / "shards")
+
+    sharded = read_sharded_log(tmp_path / "shards", movie_schema, memory_mb=1)
+    assert in_memory.files == in_pieces.files
+    assert sharded.splits == summary(log, movie_schema)
+    encoder = fit_encoder(log, movie_schema)
+    assert digest(encoder) == digest(sharded.encoder)
+    for name, frame in log.splits().items():
+        expected = encode_split(frame, encoder)
+        found, activity = next(sharded.split(name).parts()), sharded.activity(name)
+        known = user_activity(frame, log.train, movie_schema.keys)
+        assert rows_of(expected, known, users=False) == rows_of(found, activity, users=False)
+        assert sorted(np.unique(expected.user, return_counts=True)[1]) == sorted(
+            np.unique(found.user, return_counts=True)[1]
+        )
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(
+    times=st.lists(st.integers(-300_000, 300_000), min_size=3, max_size=60),
+    valid=st.floats(0.01, 0.4),
+    test=st.floats(0.01, 0.4),
+    cut=st.integers(1, 20),
+)
+def test_borders_are_those_of_sorting(times: list[int], valid: float, test: float, cut: int) -> None:
+    """Two counting passes over pieces find the splits that a sorted log has, or refuse the same logs."""
+    frame = pl.DataFrame({"t": times}, schema={"t": pl.Int64})
+
+    def pieces() -> Iterator[np.ndarray]:
+        for start in range(0, len(times), cut):
+            yield np.array(times[start : start + cut])
+
+    try:
+        train, validated, _ = split_by_time(frame, "t", valid_fraction=valid, test_fraction=test)
+    except ConfigError:
+        with pytest.raises(ConfigError, match="rows in every split"):
+            time_borders(pieces, valid_fraction=valid, test_fraction=test)
+        return
+    borders = time_borders(pieces, valid_fraction=valid, test_fraction=test)
+
+    assert (len(train), len(train) + len(validated)) == tuple((np.array(times)[:, None] < borders).sum(axis=0))
+
+
+def test_what_cannot_be_streamed_is_refused(tmp_path: Path, movie_schema: Schema) -> None:
+    """A log without labels, of served requests, split by users, or with logged negatives is told by its key."""
+    (tmp_path / "log.csv").write_text("user_id,item_id,cate_id,timestamp\n1,2,3,4\n")
+    table = DataConfig(format="table", path=Path("log.csv"))
+    for config in (DataConfig(format="feature_log", path=Path()), dataclasses.replace(table, split="last"), table):
+        with pytest.raises(ConfigError, match="--shards"):
+            list(read_stream(config, movie_schema, base=tmp_path, reading=Reading()).pieces)
+
+
+def test_shards_are_read_with_their_own_schema_and_encoder(tmp_path: Path) -> None:
+    """A schema that differs is told by its key, a run of other shards by the file, a preparation cut off by the log."""
+    schema = synthetic_schema()
+    log = prepared(synthesize(SIZES, schema), schema, tmp_path / "one", memory_mb=64.0)
+    other = prepared(synthesize(dataclasses.replace(SIZES, seed=4), schema), schema, tmp_path / "two", memory_mb=64.0)
+
+    with pytest.raises(ConfigError, match="max_history"):
+        read_sharded_log(tmp_path / "one", dataclasses.replace(schema, max_history=9), memory_mb=1)
+    with pytest.raises(ConfigError, match="trained on these shards"):
+        log.check_encoder(other.encoder)
+    (tmp_path / "one" / "log.json").unlink()
+    with pytest.raises(ConfigError, match="wrote to its end"):
+        read_sharded_log(tmp_path / "one", schema, memory_mb=1)
+
+
+def test_a_log_without_rows_is_refused_and_leaves_no_log(tmp_path: Path) -> None:
+    """Nothing in the folder looks like a prepared log, and the partitions are gone."""
+    log = synthesize(SIZES, synthetic_schema())
+    empty = dataclasses.replace(log, ratings=log.ratings.clear())
+
+    with pytest.raises(ConfigError, match="rows"):
+        prepared(empty, synthetic_schema(), tmp_path, memory_mb=1.0)
+
+    assert not list(tmp_path.iterdir())
