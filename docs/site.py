@@ -60,7 +60,8 @@ def _uri(source: str) -> str:
     """Where the site has a file of the repository."""
     if source.startswith("docs/"):
         return source.removeprefix("docs/")
-    return _PAGES.get(source) or "files/" + (source if source.endswith(".md") else f"{source}.md")
+    seen = re.sub(r"(^|/)\.", r"\1", source)  # MkDocs leaves out names that begin with a dot
+    return _PAGES.get(source) or "files/" + (seen if seen.endswith(".md") else f"{seen}.md")
 
 
 def _page(source: str, config: MkDocsConfig) -> File:

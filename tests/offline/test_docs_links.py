@@ -10,7 +10,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 FOLDERS = ("docs", "benchmarks/results")
 PAGES = sorted([*ROOT.glob("*.md"), *(path for folder in FOLDERS for path in (ROOT / folder).rglob("*.md"))])
-ELSEWHERE = {"https://github.com/leeoniya/uPlot", "https://keepachangelog.com/en/1.1.0/"}
+ELSEWHERE = {"https://github.com/leeoniya/uPlot", "https://keepachangelog.com/en/1.1.0/", "https://optuna.org"}
 
 
 def text(path: Path) -> str:
