@@ -7,6 +7,7 @@ import math
 import shutil
 import sys
 import threading
+from argparse import Namespace
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -19,6 +20,8 @@ from benchmarks.load_process import Server, ServerError, clean_environ, free_por
 from benchmarks.load_workload import FIRST_USER, USERS, Workload
 from benchmarks.load_wrk import LoadError, Wrk
 from benchmarks.serve_peers import our_service
+from benchmarks.streaming import figures, page
+from benchmarks.streaming_steps import STEPS
 from model.bundle.records import BEHAVIOR
 from service.bench.answers import Answer, kind_of
 from service.bench.poisson import Arrivals, run_poisson
@@ -206,3 +209,22 @@ def test_our_service_is_started_and_loaded_as_the_benchmark_does(bundles, redis_
         assert server.rss_mb() > 10
     assert {"ok"} == {a.kind for a in answers}
     assert len(answers) == scored
+
+
+def test_the_streaming_benchmark_takes_its_steps(tmp_path):
+    """A small log is generated, prepared and trained, in shards and in memory: the rows agree, and it has figures."""
+    sizes = {}
+    for name, rows in (("small", 1_000), ("large", 2_000)):
+        settings = {"folder": str(tmp_path / name), "rows": rows, "evaluated": 0.1, "memory_mb": 1.0}
+        sizes[name] = {
+            step: {**STEPS[step](settings), "peak_mb": 1.0, "wall_s": 1.0, "cpu_s": 1.0}
+            for step in ("generate", "prepare", "train", "in_memory")
+        }
+
+    found = figures({"peak_mb": 1.0}, sizes, sizes["small"], None)
+
+    assert (1_000, 2_000) == (found["small_rows"], found["large_rows"])
+    assert sizes["large"]["train"]["rows"] == sizes["large"]["in_memory"]["rows"] == 1_600
+    assert found["train_peak_ratio"] == 1.0
+    options = Namespace(rows=2_000, small=1_000, whole=1_000, pandas=0, memory_mb=1.0, threads=1)
+    assert "| train_peak_ratio | 1.000 | <= 1.1 |" in page(found, options)

@@ -1,0 +1,109 @@
+"""One step of `benchmarks.streaming` in a process of its own, whose peak memory is then the step's.
+
+    python -m benchmarks.streaming_steps '{"step": "prepare", "folder": ..., "memory_mb": ...}'
+
+Prints one JSON object: rows, seconds on the wall, CPU seconds.
+"""
+
+import json
+import sys
+import time
+import tomllib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from benchmarks.streaming_log import SCHEMA, generate
+from model.config import RunConfig, config_from_table
+from model.data.log import read_log
+from model.data.out_of_core import Plan, prepare_shards
+from model.data.rating_stream import read_stream
+from model.data.reading import Reading
+from model.log_facts import AnyLog
+from model.pipeline import prepare, run_training
+from model.prepare_command import read_any
+from model.run_folder import save_run
+
+_NET = """
+[net]
+kind = "din"
+attention = [16]
+head = [32]
+[train]
+epochs = 1
+batch_size = 4096
+"""
+
+Settings = Mapping[str, Any]  # JSON
+Said = dict[str, float]
+
+
+def config(settings: Settings, data: Mapping[str, object]) -> RunConfig:
+    """A narrow DIN on the generated log."""
+    table = {"name": "streaming", "data": data, **tomllib.loads(SCHEMA), **tomllib.loads(_NET)}
+    return config_from_table(table, file="benchmark", base=Path(settings["folder"]))
+
+
+def _import(settings: Settings) -> Said:
+    """Nothing: what the packages themselves take."""
+    return {"rows": 0}
+
+
+def _generate(settings: Settings) -> Said:
+    generate(Path(settings["folder"]) / "log", settings["rows"])
+    return {"rows": settings["rows"]}
+
+
+def _prepare(settings: Settings) -> Said:
+    chosen = config(settings, _raw(settings))
+    data, schema = chosen.data, chosen.schema
+    stream = read_stream(data, schema, base=chosen.base, reading=Reading())
+    plan = Plan(valid_fraction=data.valid_fraction, test_fraction=data.test_fraction, memory_mb=data.memory_mb)
+    summary = prepare_shards(stream, schema, plan=plan, out=chosen.base / "shards")
+    return {"rows": sum(split["rows"] for split in summary.values())}
+
+
+def _train(settings: Settings) -> Said:
+    chosen = config(settings, {"format": "shards", "path": "shards", "memory_mb": settings["memory_mb"]})
+    return _trained(read_any(chosen)[0], chosen)
+
+
+def _in_memory(settings: Settings) -> Said:
+    """The same log and net without shards."""
+    chosen = config(settings, _raw(settings))
+    return _trained(read_log(chosen.data, chosen.schema, base=chosen.base), chosen)
+
+
+def _trained(log: AnyLog, chosen: RunConfig) -> Said:
+    prepared = prepare(log, chosen)
+    started, before = time.monotonic(), time.process_time()
+    run, training = run_training(log, prepared, chosen)
+    seconds, cpu_s = time.monotonic() - started, time.process_time() - before
+    save_run(chosen.base / "run", run)
+    return {"rows": len(prepared.train), "train_s": seconds, "train_cpu_s": cpu_s, "auc": training.best_auc}
+
+
+def _raw(settings: Settings) -> dict[str, object]:
+    fractions = {"valid_fraction": settings["evaluated"], "test_fraction": settings["evaluated"]}
+    return {"format": "table", "path": "log", "memory_mb": settings["memory_mb"], **fractions}
+
+
+STEPS: Mapping[str, Callable[[Settings], Said]] = {
+    "import": _import,
+    "generate": _generate,
+    "prepare": _prepare,
+    "train": _train,
+    "in_memory": _in_memory,
+}
+
+
+def main() -> None:
+    """Take the step that the argument names."""
+    settings = json.loads(sys.argv[1])
+    started = time.monotonic()
+    said = STEPS[settings["step"]](settings)
+    print(json.dumps({**said, "wall_s": time.monotonic() - started, "cpu_s": time.process_time()}))
+
+
+if __name__ == "__main__":
+    main()
