@@ -118,7 +118,11 @@ def manifest_from_bytes(raw: bytes) -> Manifest:
         found = table.get("format_version")
         raise BundleError(MANIFEST, f"format version {found!r}, this release reads {FORMAT_VERSION}")
     checksum = table.pop("checksum", None)
-    if checksum != hashlib.sha256(_canonical(table)).hexdigest():
+    try:
+        found = hashlib.sha256(_canonical(table)).hexdigest()
+    except ValueError as error:  # NaN and numbers beyond a float, which Python's parser takes
+        raise BundleError(MANIFEST, f"not JSON: {error}") from error
+    if checksum != found:
         raise BundleError(MANIFEST, "its content does not match its checksum")
     try:
         manifest = from_table(Manifest, table, file=MANIFEST)

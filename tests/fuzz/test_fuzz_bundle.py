@@ -32,12 +32,14 @@ BIG = 2**40
 CASES = int(seconds(5) * 30)
 
 JSON = st.recursive(
-    st.none() | st.booleans() | st.integers(-BIG, BIG) | st.floats(allow_nan=False) | st.text(max_size=20),
+    st.none() | st.booleans() | st.integers(-BIG, BIG) | st.floats() | st.text(max_size=20),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
     max_leaves=6,
 )
 DTYPES = st.sampled_from(["<i8", ">i8", "<f4", "<f8", "|b1", "|S3", "<U2", "<U2000", "<c16", "<M8[s]", "|V5", "<u8"])
-SHAPES = st.lists(st.sampled_from([0, 1, 2, 3, 7, 22]), max_size=4).map(tuple)
+SHAPES = (
+    st.lists(st.sampled_from([0, 1, 2, 3, 7, 22]), max_size=4).map(tuple).filter(lambda shape: np.prod(shape) < 500)
+)
 BOASTS = st.lists(st.sampled_from([-1, 0, 1, 3, 2**31, 2**62, 10**30]), max_size=4).map(tuple)
 
 
@@ -109,7 +111,8 @@ def changed(draw: st.DrawFn, table: Any) -> Any:
 
 
 def canonical(table: dict[str, Any]) -> bytes:
-    return (json.dumps(table, indent=1, sort_keys=True, allow_nan=False) + "\n").encode()
+    """As a manifest is written, but NaN and infinity too, which are no JSON."""
+    return (json.dumps(table, indent=1, sort_keys=True) + "\n").encode()
 
 
 def sealed(table: dict[str, Any]) -> bytes:

@@ -10,7 +10,7 @@ import pytest
 from model.bundle.arrays import parse_npy, parse_npz
 from model.bundle.errors import BundleError
 from model.bundle.folder import read_bundle, to_npy, to_npz
-from model.bundle.manifest import MANIFEST
+from model.bundle.manifest import MANIFEST, manifest_from_bytes
 
 
 def test_a_manifest_has_a_largest_size(bundle_path: Path, tmp_path: Path):
@@ -20,6 +20,16 @@ def test_a_manifest_has_a_largest_size(bundle_path: Path, tmp_path: Path):
         file.truncate(2**24 + 1)
     with pytest.raises(BundleError, match=r"^manifest.json: has 16777217 bytes, allowed: 16777216"):
         read_bundle(tmp_path / "v1")
+
+
+@pytest.mark.parametrize("number", [b"Infinity", b"NaN", b"1e999"])
+def test_a_manifest_holds_finite_numbers(bundle_path: Path, number: bytes):
+    """Python reads others too, and cannot write them as JSON again."""
+    raw = (bundle_path / MANIFEST).read_bytes()
+    spoiled = raw.replace(b'"candidate_tile": 4', b'"candidate_tile": ' + number)
+    assert spoiled != raw
+    with pytest.raises(BundleError, match=r"^manifest.json: not JSON"):
+        manifest_from_bytes(spoiled)
 
 
 def test_nothing_is_unpacked():
