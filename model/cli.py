@@ -22,6 +22,7 @@ from model.pipeline import evaluated
 from model.predictions import scored_splits
 from model.prepare_command import prepare, read_any
 from model.publish import Format, publish
+from model.ray_command import train_on_ray
 from model.replay import replay
 from model.report.figures import Scores
 from model.report.page import REPORT_HTML, REPORT_JSON, render
@@ -45,6 +46,7 @@ RunPath = Annotated[Path, typer.Argument(help="A run written by `train`.")]
 
 app.command()(prepare)
 app.command()(train)
+app.command()(train_on_ray)
 
 
 @app.command()

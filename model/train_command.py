@@ -35,13 +35,18 @@ def train(
     with clear_errors():
         settings = read_config(config)
         settings = settings.with_net(net) if net else settings
-        with joined(settings.train.device) as ranks, _first_prints(ranks):
+        with joined(settings.train.device):
             train_configured(settings, out=out, resume=resume, parent=read_parent(parent) if parent else None)
 
 
 def train_configured(settings: RunConfig, *, out: Path, resume: bool, parent: Parent | None = None) -> None:
     """What one rank does, alone or not: it reads the log and trains; the first one writes the run and prints."""
     ranks = current_ranks()
+    with _first_prints(ranks):
+        _train(settings, ranks, out=out, resume=resume, parent=parent)
+
+
+def _train(settings: RunConfig, ranks: Ranks, *, out: Path, resume: bool, parent: Parent | None) -> None:
     log, reading = read_any(settings)
     if parent is not None and isinstance(log, Log):
         log = newer(log, parent, timestamp=settings.schema.keys.timestamp)

@@ -11,6 +11,7 @@ their order differs.
       log.json              written last: the schema, what the splits hold; without it the folder is no log
 """
 
+import copy
 import json
 import math
 import shutil
@@ -58,12 +59,16 @@ def _silent(step: str, done: int, total: int | None) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """How a log is prepared. `memory_mb` is what one piece may take, beside what vocabularies and catalogue take."""
+    """How a log is prepared. `memory_mb` is what one piece may take, beside what vocabularies and catalogue take.
+
+    `encode` does the last step, given the shards' folder; None: piece by piece, here.
+    """
 
     valid_fraction: float
     test_fraction: float
     memory_mb: float
     seed: int = 0
+    encode: "Callable[[Preparation, Encoder, Path], None] | None" = None
 
 
 def prepare_shards(stream: RatingStream, schema: Schema, *, plan: Plan, out: Path, report: Report = _silent) -> Summary:
@@ -76,9 +81,9 @@ def prepare_shards(stream: RatingStream, schema: Schema, *, plan: Plan, out: Pat
     for folder in (scratch, *(out / split for split in SPLITS)):
         shutil.rmtree(folder, ignore_errors=True)
     try:
-        work = _Preparation(stream, schema, plan, scratch=scratch, report=report)
+        work = Preparation(stream, schema, plan, scratch=scratch, report=report)
         encoder, prior = work.count()
-        work.encode(encoder, out)
+        (plan.encode or Preparation.encode)(work, encoder, out)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     for name, raw in {**encoder_files(encoder), PRIOR: to_npy(prior)}.items():
@@ -91,7 +96,7 @@ def prepare_shards(stream: RatingStream, schema: Schema, *, plan: Plan, out: Pat
     return summary
 
 
-class _Preparation:
+class Preparation:
     """A log in partitions; `count` and `encode` then go through it, in this order."""
 
     def __init__(self, stream: RatingStream, schema: Schema, plan: Plan, *, scratch: Path, report: Report) -> None:
@@ -140,15 +145,29 @@ class _Preparation:
         for i, (name, counts) in enumerate(self.counts.items()):
             shards = min(math.ceil(counts.rows / _SHARD_ROWS), _MOST_SHARDS)
             writers.append(ShardWriter(out / name, shards=shards, rng=np.random.default_rng([self._plan.seed, i])))
+        for at, rows, activity in self.encoded(encoder):
+            writers[at].append(rows, activity)
+        for writer in writers:
+            writer.close()
+
+    def encoded(self, encoder: Encoder) -> Iterator[tuple[int, EncodedSplit, Ids]]:
+        """Every piece's rows: of which of SPLITS they are, encoded, and the activity of their users."""
         trained = self.counts["train"].users.total()
         for found, split in self._pieces("encode"):
             histories = Histories(found, encoder)
-            for at, writer in enumerate(writers):
+            for at in range(len(SPLITS)):
                 mine = np.flatnonzero(split == at)
                 if len(mine):
-                    writer.append(histories.encode(mine), self._activity(found.rows[mine], trained))
-        for writer in writers:
-            writer.close()
+                    yield at, histories.encode(mine), self._activity(found.rows[mine], trained)
+
+    def divided(self, parts: int) -> "list[Preparation]":
+        """The same work cut by user, for as many processes that see the same files; they report nothing."""
+        out = []
+        for partitions in self._partitions.divided(parts):
+            work = copy.copy(self)
+            work._partitions, work._report = partitions, _silent
+            out.append(work)
+        return out
 
     def _pieces(self, step: str) -> Iterator[tuple[PointInTime, Ids]]:
         """Every piece, sorted and checked, and which split each of its rows is of."""

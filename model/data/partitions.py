@@ -4,6 +4,7 @@ A partition that is still too large is cut again by user. What one user alone ma
 user's newest clicks are carried from each cut to the next: histories come out as if the log had been sorted as a whole.
 """
 
+import copy
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -40,6 +41,15 @@ class Partitions:
             rows.drop(_PART).write_parquet(self._folder / f"{part:02}-{self._files:06}.parquet", compression="lz4")
             self._rows[part] += len(rows)
         self._files += 1
+
+    def divided(self, parts: int) -> "list[Partitions]":
+        """The partitions dealt to at most so many, each with some rows; they share the files."""
+        out = []
+        for part in range(parts):
+            mine = copy.copy(self)
+            mine._rows = np.where(np.arange(_PARTITIONS) % parts == part, self._rows, 0)
+            out.append(mine)
+        return [mine for mine in out if len(mine)]
 
     def times(self) -> Iterator[np.ndarray]:
         """All timestamps, some at a time."""
