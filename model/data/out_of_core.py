@@ -7,7 +7,7 @@ their order differs.
 
 <out>/train valid test      shards.ShardWriter
       vocab/... prior_ctr   the encoder, as in a bundle
-      items.parquet         the catalogue
+      items.parquet         the catalogue; behaviors.parquet what to load into a store
       log.json              written last: the schema, what the splits hold; without it the folder is no log
 """
 
@@ -31,7 +31,7 @@ from model.bundle.schema import SIDES, Schema
 from model.bundle.vocabulary import Ids
 from model.data.assemble import every_item, join_users
 from model.data.batches import EncodedSplit, behaviors_of, encode_rows, encode_told
-from model.data.columns import checked, checked_items, history_columns, impression_columns
+from model.data.columns import behavior_columns, checked, checked_items, history_columns, impression_columns
 from model.data.counted import SplitCounts, TrainCounts, met_in
 from model.data.history import ORDER, PointInTime, point_in_time
 from model.data.interactions import Interactions
@@ -84,6 +84,7 @@ def prepare_shards(stream: RatingStream, schema: Schema, *, plan: Plan, out: Pat
         work = Preparation(stream, schema, plan, scratch=scratch, report=report)
         encoder, prior = work.count()
         (plan.encode or Preparation.encode)(work, encoder, out)
+        pl.scan_parquet(work.behaviors / "*.parquet").sink_parquet(out / "behaviors.parquet")
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     for name, raw in {**encoder_files(encoder), PRIOR: to_npy(prior)}.items():
@@ -104,7 +105,7 @@ class Preparation:
         self._schema, self._plan, self._report, self._file = schema, plan, report, str(scratch.parent)
         self._most = max(int(plan.memory_mb * (1 << 20) / _bytes_per_row(schema)), 1)
         self._users = stream.users
-        self._positive = stream.positive_rating
+        self._positive, self.behaviors = stream.positive_rating, scratch / "behaviors"
         self._partitions = Partitions(scratch, schema, positive_rating=self._positive)
         rated = self._read(stream)
         given = rated.drop(schema.keys.timestamp) if stream.items is None else stream.items
@@ -129,13 +130,18 @@ class Preparation:
     def count(self) -> tuple[Encoder, NDArray[np.float32]]:
         """Sort every piece and learn what training rows teach: the encoder, and the prior click rate by item."""
         train = TrainCounts(self._schema, self.items, rng=np.random.default_rng(self._plan.seed))
-        for found, split in self._pieces("count"):
+        self.behaviors.mkdir()
+        names = list(behavior_columns(self._schema))
+        for number, (found, split) in enumerate(self._pieces("count")):
+            clicks = found.rows[found.clicks]
+            new = clicks.filter(~pl.col(CARRIED)).select(names)
+            new.write_parquet(self.behaviors / f"{number:08}.parquet")
             for at, counts in enumerate(self.counts.values()):
                 mine = np.flatnonzero(split == at)
                 counts.add(found.rows[mine], found.lengths[mine], self._schema)
             learned = np.flatnonzero(split == 0)
             met = met_in(found.starts[learned], found.lengths[learned], len(found.clicks))
-            train.add(found.rows[learned], found.rows[found.clicks], met)
+            train.add(found.rows[learned], clicks, met)
         encoder = train.encoder()
         return encoder, prior_of(self.counts["train"].items.total(), encoder)
 

@@ -18,14 +18,17 @@ from model.data.history import ORDER
 CARRIED = "__carried"  # true for clicks that came before, and are no impressions of this piece
 _PART = "__part"
 _PARTITIONS = 64
+_DEEPEST = 2  # times that a partition is cut by user before it is cut by time
 
 
 class Partitions:
     """Ratings by user in files of `folder`; `positive_rating` says which of them are clicks."""
 
-    def __init__(self, folder: Path, schema: Schema, *, positive_rating: float, depth: int = 0) -> None:
+    def __init__(
+        self, folder: Path, schema: Schema, *, positive_rating: float, depth: int = 0, parts: int = _PARTITIONS
+    ) -> None:
         self._folder, self._schema, self._positive, self._depth = folder, schema, positive_rating, depth
-        self._rows = np.zeros(_PARTITIONS, dtype=np.int64)
+        self._rows = np.zeros(parts, dtype=np.int64)
         self._files = 0
         self._finer: dict[int, Partitions] = {}
         folder.mkdir(parents=True, exist_ok=True)
@@ -36,7 +39,7 @@ class Partitions:
 
     def add(self, piece: pl.DataFrame) -> None:
         """Append rows, which have the column `ORDER`."""
-        hashed = pl.col(self._schema.keys.user).hash(self._depth) % _PARTITIONS
+        hashed = pl.col(self._schema.keys.user).hash(self._depth) % len(self._rows)
         for (part,), rows in piece.with_columns(hashed.alias(_PART)).partition_by(_PART, as_dict=True).items():
             rows.drop(_PART).write_parquet(self._folder / f"{part:02}-{self._files:06}.parquet", compression="lz4")
             self._rows[part] += len(rows)
@@ -47,7 +50,7 @@ class Partitions:
         out = []
         for part in range(parts):
             mine = copy.copy(self)
-            mine._rows = np.where(np.arange(_PARTITIONS) % parts == part, self._rows, 0)
+            mine._rows = np.where(np.arange(len(self._rows)) % parts == part, self._rows, 0)
             out.append(mine)
         return [mine for mine in out if len(mine)]
 
@@ -84,16 +87,25 @@ class Partitions:
 
     def _large(self, part: int, most: int) -> Iterator[pl.DataFrame]:
         """A partition too large: cut by user, and where that was tried before, by time."""
-        if self._depth:
+        if self._depth == _DEEPEST:
             yield from self._by_time(part, most)
             return
         if part not in self._finer:
-            folder = self._folder / f"{part:02}"
-            finer = Partitions(folder, self._schema, positive_rating=self._positive, depth=self._depth + 1)
-            for file in self._of(part):
-                finer.add(pl.read_parquet(file))
-            self._finer[part] = finer
+            self._finer[part] = self._cut(part, most)
         yield from self._finer[part].pieces(most)
+
+    def _cut(self, part: int, most: int) -> "Partitions":
+        folder, parts = self._folder / f"{part:02}", min(2 * int(self._rows[part]) // most + 1, _PARTITIONS)
+        finer = Partitions(folder, self._schema, positive_rating=self._positive, depth=self._depth + 1, parts=parts)
+        read: list[pl.DataFrame] = []
+        for file in self._of(part):
+            read.append(pl.read_parquet(file))
+            if sum(map(len, read)) >= most:
+                finer.add(pl.concat(read))
+                read = []
+        if read:
+            finer.add(pl.concat(read))
+        return finer
 
     def _by_time(self, part: int, most: int) -> Iterator[pl.DataFrame]:
         keys, files = self._schema.keys, self._of(part)

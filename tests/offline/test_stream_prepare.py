@@ -10,6 +10,7 @@ import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from polars.testing import assert_frame_equal
 
 from model.bundle.encode import Encoder
 from model.bundle.errors import ConfigError
@@ -79,7 +80,7 @@ def prepared(log: Interactions, schema: Schema, out: Path, *, memory_mb: float, 
 def test_shards_hold_the_rows_of_the_log_in_memory(
     interactions: Interactions, schema: Schema, memory_mb: float, tmp_path: Path
 ) -> None:
-    """Encoder, priors, activity, summary and every encoded row are equal byte by byte; only the order is another.
+    """Encoder, priors, activity, summary, behaviors and every encoded row are equal byte by byte, in another order.
 
     With little memory the busy user comes in many pieces, and clicks are carried from each to the next.
     """
@@ -91,6 +92,8 @@ def test_shards_hold_the_rows_of_the_log_in_memory(
     assert digest(sharded.encoder) == digest(encoder)
     np.testing.assert_array_equal(prior_ctr(log, encoder), sharded.prior_ctr)
     assert sharded.splits == summary(log, schema)
+    behaviors = pl.read_parquet(tmp_path / "behaviors.parquet")
+    assert_frame_equal(log.behaviors, behaviors.sort(schema.keys.user, schema.keys.timestamp, maintain_order=True))
     for name, frame in log.splits().items():
         activity = user_activity(frame, log.train, schema.keys)
         expected = rows_of(encode_split(frame, encoder), activity)
