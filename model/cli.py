@@ -31,6 +31,7 @@ from model.run_folder import load_run, read_report, save_figures
 from model.signing import read_signing_key, sign
 from model.tables import comparison_tables, figures_table, skew_table
 from model.terminal import clear_errors, console, errors
+from model.tracking import tell_bundle
 from model.train_command import train
 from model.tune_command import tune
 
@@ -125,6 +126,7 @@ def export(  # noqa: PLR0913  # one parameter per flag
         )
         if stable:
             write_pointer(out, STABLE, stamp)
+        tell_bundle(run, path)
     console.print(f"parity gate passed; wrote {path}" + (" (stable)" if stable else ""))
 
 

@@ -90,7 +90,7 @@ def compare(runs: list[ComparedRun], split: str, *, samples: int = SAMPLES) -> T
 
 def other_settings(configs: list[Table]) -> dict[str, list[Any]]:
     """Dotted key -> its value in each run, for the keys whose values are not all the same; None where there is none."""
-    flat = [_flat(config) for config in configs]
+    flat = [dotted(config) for config in configs]
     keys = sorted({key for table in flat for key in table})
     rows = {key: [table.get(key) for table in flat] for key in keys}
     return {key: values for key, values in rows.items() if any(value != values[0] for value in values)}
@@ -100,8 +100,9 @@ def _same_rows(one: ComparedRun, other: ComparedRun) -> bool:
     return one.rows.fingerprint == other.rows.fingerprint
 
 
-def _flat(table: Table, prefix: str = "") -> Table:
+def dotted(table: Table, prefix: str = "") -> Table:
+    """Every value of nested tables by its dotted key."""
     rows: Table = {}
     for key, value in table.items():
-        rows |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+        rows |= dotted(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
     return rows

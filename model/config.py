@@ -14,6 +14,7 @@ from model.calibration import CalibrationConfig
 from model.data.log import DataConfig
 from model.nets import NETS, check_net_table, check_settings
 from model.pretrained import PretrainedConfig
+from model.track_config import TrackConfig
 from model.train_config import TrainConfig
 from model.tune_config import TuneConfig
 
@@ -34,6 +35,7 @@ class RunConfig:
     base: Path
     nets: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
     tune: TuneConfig = dataclasses.field(default_factory=TuneConfig)
+    track: TrackConfig = dataclasses.field(default_factory=TrackConfig)
 
     def with_net(self, kind: str) -> "RunConfig":
         """The same run with another net: the settings of the configured one that it has too, and its own of `nets`."""
@@ -57,6 +59,7 @@ class _File:
     calibration: CalibrationConfig = dataclasses.field(default_factory=CalibrationConfig)
     pretrained: tuple[PretrainedConfig, ...] = ()
     tune: TuneConfig = dataclasses.field(default_factory=TuneConfig)
+    track: TrackConfig = dataclasses.field(default_factory=TrackConfig)
 
 
 def read_config(path: Path) -> RunConfig:
@@ -91,5 +94,6 @@ def config_from_table(table: Mapping[str, Any], *, file: str, base: Path) -> Run
         calibration=checked.calibration,
         pretrained=checked.pretrained,
         tune=checked.tune,
+        track=checked.track,
         base=base,
     )

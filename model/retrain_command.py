@@ -25,9 +25,10 @@ from model.pipeline import evaluated, prepare, run_training
 from model.prepare_command import read_with_progress
 from model.progress import TrainingBar
 from model.publish import publish
-from model.run_folder import TrainedRun, save_run
+from model.run_folder import TrainedRun, save_figures, save_run
 from model.tables import log_table
 from model.terminal import clear_errors, console
+from model.tracking import tell_bundle, tracking
 
 _DEFAULT = Tolerance()
 
@@ -56,8 +57,7 @@ def retrain(  # noqa: PLR0913  # one parameter per flag
         parent = None if anew or serving is None else read_parent(_last_bundle(bundles))
         log = _split(read_with_progress(settings)[0], settings, hours=hours, parent=parent)
         console.print(log_table(log, settings))
-        trained = _trained(log, settings, parent)
-        save_run(run, trained)
+        trained = _trained(log, settings, parent, out=run)
         verdict = _judged(trained, serving, log, Tolerance(auc=auc, log_loss=log_loss)) if serving else None
     if verdict is not None:
         console.print(verdict_table(verdict))
@@ -66,6 +66,7 @@ def retrain(  # noqa: PLR0913  # one parameter per flag
         moved = pointer if serving else STABLE
         version = _published(trained, bundles)
         write_pointer(bundles, moved, version)
+        tell_bundle(run, bundles / version)
     console.print(f"{moved} is {version}")
 
 
@@ -83,14 +84,20 @@ def _split(log: Log, settings: RunConfig, *, hours: float, parent: Parent | None
     )
 
 
-def _trained(log: Log, settings: RunConfig, parent: Parent | None) -> TrainedRun:
-    """The run with the figures of the newest hours."""
+def _trained(log: Log, settings: RunConfig, parent: Parent | None, *, out: Path) -> TrainedRun:
+    """The run, in its folder too, with the figures of the newest hours."""
     if parent is not None:
         console.print(f"going on from {parent.name} {parent.version}")
     prepared = prepare(log, settings, parent=parent)
-    with TrainingBar(console, epochs=settings.train.epochs) as bar:
-        trained, _ = run_training(log, prepared, settings, report=bar)
-    return evaluated(trained, log, split="test")
+    with TrainingBar(console, epochs=settings.train.epochs) as bar, tracking(settings, out, bar) as track:
+        trained, training = run_training(log, prepared, settings, report=track)
+        if training.interrupted:
+            raise KeyboardInterrupt  # half a turn is not to be exported
+        save_run(out, trained)
+        trained = evaluated(trained, log, split="test")
+        save_figures(out, trained)
+        track.finished(trained, out, interrupted=False)
+    return trained
 
 
 def _judged(trained: TrainedRun, serving: Contender, log: Log, tolerance: Tolerance) -> Verdict:

@@ -18,6 +18,7 @@ from model.ranks import Ranks, current_ranks, joined
 from model.run_folder import TrainedRun, save_run
 from model.tables import figures_table, log_table
 from model.terminal import clear_errors, console
+from model.tracking import tracking
 from model.train import Training
 
 
@@ -60,9 +61,13 @@ def _train(settings: RunConfig, ranks: Ranks, *, out: Path, resume: bool, parent
     if not ranks.first:
         follow_training(prepared, settings, checkpoints=checkpoints)
         return
-    with TrainingBar(console, epochs=settings.train.epochs) as bar:
-        run, training = run_training(log, prepared, settings, report=bar, checkpoints=checkpoints)
-    save_run(out, run)
+    with (
+        TrainingBar(console, epochs=settings.train.epochs) as bar,
+        tracking(settings, out, bar, resume=resume) as track,
+    ):
+        run, training = run_training(log, prepared, settings, report=track, checkpoints=checkpoints)
+        save_run(out, run)
+        track.finished(run, out, interrupted=training.interrupted)
     _print(run, training, log, told=f"{bar.samples_per_s:,.0f} samples/s{_together(ranks)}; wrote {out}")
 
 

@@ -16,6 +16,7 @@ from model.data.log import DataConfig
 from model.data.synthetic import SyntheticConfig
 from model.nets import NETS
 from model.pretrained import PretrainedConfig
+from model.track_config import TrackConfig
 from model.train_config import TrainConfig
 from model.tune_config import TuneConfig
 from service import config_docs, errors
@@ -37,6 +38,7 @@ SECTIONS = {
     "pretrained": PretrainedConfig,
     "train": TrainConfig,
     "calibration": CalibrationConfig,
+    "track": TrackConfig,
     "tune": TuneConfig,
 }
 EMPTY = {None: "none", (): "none", Keys(): "see below"}
