@@ -233,7 +233,7 @@ def test_missing_files_are_named(tmp_path, movie_schema):
         read("movielens", tmp_path, movie_schema)
 
 
-@pytest.mark.parametrize("raw", [b"not packed", gzip.compress(b"1::1::5::100\n" * 50)[:30]])
+@pytest.mark.parametrize("raw", [b"not packed", gzip.compress(b"1::1::5::100\n" * 50)[:30]], ids=["not packed", "cut off"])
 def test_a_broken_archive_is_an_error_that_names_it(raw, tmp_path, movie_schema):
     """Not gzip, or cut off."""
     write_ml_1m(tmp_path, packed=True)
