@@ -23,7 +23,7 @@ demo: .venv  ## log -> DIN and DIEN -> bundles -> service -> three scored users;
 
 # Two processes; those that start servers, and could disturb each other, are in one of them (tests/conftest.py).
 test: .venv  ## everything, with a real Redis
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --no-loadscope-reorder $(ARGS)
 
 fuzz: .venv .venv-checks  ## the long form of tests/fuzz: SECONDS for each fuzzer, with other cases every time
 	FUZZ_SECONDS=$(or $(SECONDS),600) $(BIN)/python -m pytest tests/fuzz $(ARGS)

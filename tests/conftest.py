@@ -8,6 +8,8 @@ import pytest
 import torch
 from filelock import FileLock
 from redis import Redis
+from xdist.remote import Producer
+from xdist.scheduler import LoadFileScheduling
 
 from model.config import RunConfig, read_config
 from model.data.log import Log, read_log
@@ -17,17 +19,22 @@ from model.run_folder import TrainedRun, load_run, save_run
 from service.embedded import EmbeddedRedis
 from tests.integration.redis_topologies import RedisCluster, SentinelSetUp
 
-HERE = Path(__file__).parent
-EXAMPLE = HERE.parent / "examples" / "synthetic.toml"
+EXAMPLE = Path(__file__).parents[1] / "examples" / "synthetic.toml"
 KINDS = ("base", "din", "dien")
-SERVERS = ("deploy", "integration", "monitoring")  # start servers and browsers, measure, wait
+SERVERS = ("tests/deploy/", "tests/integration/", "tests/monitoring/")  # start servers and browsers, measure, wait
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Of several processes (`make test`) one runs all that starts servers; every other file is run by one of them."""
-    for item in items:
-        folder = item.path.relative_to(HERE).parts[0]
-        item.add_marker(pytest.mark.xdist_group("servers" if folder in SERVERS else item.path.stem))
+class ByFile(LoadFileScheduling):
+    """Of several processes (`make test`) one runs all that starts servers; any other file is run by one of them."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = super()._split_scope(nodeid)
+        return "servers" if file.startswith(SERVERS) else file
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> ByFile:
+    """The scheduler of `-n`."""
+    return ByFile(config, log)
 
 
 @pytest.fixture(scope="session")

@@ -13,7 +13,7 @@ from tests.online.tiny_bundle import tiny_encoder, write_tiny_bundle
 
 IN_FLIGHT = 8
 # The requests wait for a store that hangs, so that there is time to ask the process to end.
-SLOW = {"store_timeout_ms": 3000, "deadline_ms": 10_000}
+SLOW = {"store_timeout_ms": 3000, "deadline_ms": 60_000, "drain_s": 60}
 
 
 @pytest.fixture(scope="module")
