@@ -91,7 +91,7 @@ def check_parent(parent: Parent, config: RunConfig) -> None:
     before, now = (_flat(_indexed(table)) for table in tables)
     for key in sorted({*before, *now}, key=lambda key: (key != "net.kind", key)):
         if before.get(key) != now.get(key):
-            allowed = f"{before.get(key)!r}, as in the parent; without --from it may be another"
+            allowed = f"{before.get(key)!r}, as in the parent; a net that is trained anew may have another"
             raise ConfigError(file="config", key=key, found=now.get(key), allowed=allowed)
 
 

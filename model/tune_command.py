@@ -12,7 +12,7 @@ from rich.table import Table
 
 from model.config import RunConfig, read_config
 from model.pipeline import prepare
-from model.prepare_command import read_with_progress
+from model.prepare_command import read_any
 from model.progress import TrainingBar
 from model.search_space import Space, read_space, with_settings
 from model.tables import log_table
@@ -35,7 +35,7 @@ def tune(
     """
     with clear_errors():
         settings, space = _read(config, trials=trials, net=net)
-        log = read_with_progress(settings)[0]
+        log = read_any(settings)[0]
         console.print(log_table(log, settings))
         search = Search(out, settings, space, prepare(log, settings))
         try:

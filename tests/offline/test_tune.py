@@ -75,6 +75,7 @@ def searched(
             r'tune\.space\."train\.lr": found .*allowed: one of net\.activation, .*train',
         ),
         ("train.seed", {"choices": [1, 2]}, r'"train\.seed": found .*allowed: one of'),
+        ("train.negative_sampling_rate", {"low": 0.1, "high": 1}, r'"train\.negative_sampling_rate": found .*one of'),
         ("net.attention", {"choices": [[8], [9]]}, r'"net\.attention": found .*allowed: one of'),
         ("net.dropout", {"low": 0.1}, r"allowed: \{ low = \.\.\., high = \.\.\. \}"),
         ("net.dropout", 0.1, r"found 0\.1, allowed: \{ low"),
