@@ -60,8 +60,9 @@ def _run(docker: Docker, figures: Figures, folder: Path) -> None:
         with _timed(figures, "roll"):
             figures.rolled = roll(stack)
         _tell(f"rolled: {dict(figures.rolled.during.kinds)}, {dict(figures.rolled.during.versions)}")
-    except StackError as error:
-        raise StackError(f"{error}\n{stack.logs()}") from None
+    except StackError:
+        _tell(stack.logs())
+        raise
     finally:
         with _timed(figures, "down"):
             stack.down()
