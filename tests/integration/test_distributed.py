@@ -28,8 +28,8 @@ ROOT = Path(__file__).parents[2]
 TINY = """
 name = "tiny"
 data = { format = "synthetic", synthetic = { users = 40, items = 50, categories = 5, impressions_per_user = 40 } }
-net = { kind = "dien", attention = [8], head = [16], dropout = 0.2, auxiliary_alpha = 0.5 }
-train = { epochs = 4, batch_size = 64, patience = 9, checkpoint_batches = 5 }
+net = { kind = "base", head = [16], dropout = 0.2 }
+train = { epochs = 3, batch_size = 64, patience = 9, checkpoint_batches = 5 }
 [schema]
 max_history = 10
 keys = { category = "cate_id" }
