@@ -48,7 +48,7 @@ class Stack:
         return run(command, environ=self._environ, timeout_s=timeout_s)
 
     def retrain(self) -> None:
-        """Another bundle, as `canary`, from the same log. The guard lets anything pass: a log this small says little."""
+        """Another bundle, as `canary`, from the same log; the guard lets all pass, as a log this small says little."""
         flags = ("--anew", "--auc-tolerance", "1", "--log-loss-tolerance", "9")
         self.compose("--profile", "train", "run", "--rm", "-T", "retrain", *flags, timeout_s=600)
 
