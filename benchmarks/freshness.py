@@ -39,7 +39,7 @@ DAYS = 7
 SYSTEMS = ("static", "incremental", "zero rows", "full")
 EXAMPLE = Path(__file__).parents[1] / "examples" / "synthetic.toml"
 Measurement = dict[str, Any]  # JSON: seed, day, system and figures
-Found = dict[tuple[int, str], list[Measurement]]  # by day and system
+Found = dict[tuple[int, str, int], Measurement]  # by day, system and seed
 
 
 def settings(seed: int) -> RunConfig:
@@ -125,10 +125,10 @@ def main() -> None:
             for measurement in measured(seed, missing, Path(folder)) if missing else ():
                 with options.keep.open("a") as file:
                     file.write(json.dumps(measurement) + "\n")
-    found: Found = {}
-    for one in {(m["seed"], m["day"], m["system"]): m for m in read_kept(options.keep)}.values():
-        found.setdefault((int(one["day"]), str(one["system"])), []).append(one)
-    print(table(found))
+    found = {(m["day"], m["system"], m["seed"]): m for m in read_kept(options.keep)}
+    for systems in (SYSTEMS[:2], SYSTEMS[:3], SYSTEMS):
+        if seeds := seeds_with(found, systems):
+            print(f"\nseeds {', '.join(map(str, seeds))}\n\n{table(found, systems, seeds)}")
     print(json.dumps({"benchmark": "freshness", **summary(found)}))
 
 
@@ -137,34 +137,38 @@ def read_kept(path: Path) -> list[Measurement]:
     return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
-def table(found: Found) -> str:
+def seeds_with(found: Found, systems: Sequence[str]) -> list[int]:
+    """The seeds for which all of these systems are measured to the last day."""
+    return sorted({seed for _, _, seed in found if all((DAYS - 1, one, seed) in found for one in systems)})
+
+
+def table(found: Found, systems: Sequence[str], seeds: Sequence[int]) -> str:
     """AUC, log loss and PCOC on the next day, means over seeds, in Markdown."""
-    systems = [system for system in SYSTEMS if (DAYS - 1, system) in found]
     heads = [f"{system} {said}" for said in ("AUC", "log loss", "PCOC") for system in systems]
     lines = ["| after day | " + " | ".join(heads) + " | rows of items that static knows |"]
     lines.append("|---" * (len(heads) + 2) + "|")
     for day in range(2, DAYS):
-        cells = [f"{_mean(found[day, s], name):.4f}" for name in ("auc", "log_loss", "pcoc") for s in systems]
-        lines.append(f"| {day} | " + " | ".join(cells) + f" | {_mean(found[day, 'static'], 'known'):.0%} |")
+
+        def mean(system: str, name: str, day: int = day) -> float:
+            return statistics.mean(found[day, system, seed][name] for seed in seeds)
+
+        cells = [f"{mean(system, name):.4f}" for name in ("auc", "log_loss", "pcoc") for system in systems]
+        lines.append(f"| {day} | " + " | ".join(cells) + f" | {mean('static', 'known'):.0%} |")
     return "\n".join(lines)
 
 
 def summary(found: Found) -> dict[str, object]:
     """Per day what incremental training gains over the static net: means over seeds, and the worst of AUC."""
     metrics, targets = {}, {}
+    seeds = seeds_with(found, SYSTEMS[:2])
     for day in range(2, DAYS):
-        static = {m["seed"]: m for m in found[day, "static"]}
-        pairs = [(ours, static[ours["seed"]]) for ours in found[day, "incremental"]]
+        pairs = [(found[day, "incremental", seed], found[day, "static", seed]) for seed in seeds]
         gains = [ours["auc"] - theirs["auc"] for ours, theirs in pairs]
         metrics[f"day{day}_auc_gain"] = round(statistics.mean(gains), 5)
         metrics[f"day{day}_auc_gain_worst"] = round(min(gains), 5)
         metrics[f"day{day}_log_loss_gain"] = round(statistics.mean(s["log_loss"] - o["log_loss"] for o, s in pairs), 5)
         targets[f"day{day}_auc_gain_worst"] = [">=", 0.0]
     return {"metrics": metrics, "targets": targets}
-
-
-def _mean(measurements: list[Measurement], name: str) -> float:
-    return statistics.mean(one[name] for one in measurements)
 
 
 if __name__ == "__main__":
