@@ -1,7 +1,7 @@
 """Does memory stay flat while a log grows? Preparation and training out of core at two sizes, and the usual ways.
 
-    python -m benchmarks.streaming [--rows N] [--small N] [--memory-mb M] [--pandas N] [--threads N] [--work FOLDER]
-        [--result FILE]
+    python -m benchmarks.streaming [--rows N] [--small N] [--whole N] [--pandas N] [--trained N] [--memory-mb M]
+        [--threads N] [--work FOLDER] [--result FILE]
 
 A generated log of `--small` and of `--rows` impressions is prepared in shards and trained for one whole epoch with a
 validation split of the same 50,000 rows or so; every step is a process of its own. Its peak is the kernel's maximum
@@ -41,7 +41,7 @@ def step(name: str, folder: Path, options: argparse.Namespace, *, rows: int) -> 
     """Take a step of `benchmarks.streaming_steps`, or `pandas`; what it says, and its peak in MB. Raises StepError."""
     evaluated = min(max(_VALIDATED / rows, 0.001), 0.1)
     settings: dict[str, Any] = {"step": name, "folder": str(folder), "rows": rows, "evaluated": evaluated}
-    settings |= {"memory_mb": options.memory_mb, "history": 50}
+    settings |= {"memory_mb": options.memory_mb, "history": 50, "trained": options.trained}
     environ = clean_environ(os.environ) | {
         name: str(options.threads) for name in ("OMP_NUM_THREADS", "POLARS_MAX_THREADS")
     }
@@ -114,7 +114,8 @@ def figures(
 
 def page(found: Said, options: argparse.Namespace) -> str:
     """The result as Markdown."""
-    command = f"python -m benchmarks.streaming --rows {options.rows} --small {options.small} --pandas {options.pandas}"
+    command = f"python -m benchmarks.streaming --rows {options.rows} --small {options.small} --whole {options.whole}"
+    command += f" --pandas {options.pandas} --trained {options.trained}"
     lines = [
         "# A log larger than memory",
         "",
@@ -144,6 +145,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--whole", type=int, default=1_000_000, help="rows for the log in memory; 0 leaves it out")
     parser.add_argument("--pandas", type=int, default=500_000, help="rows for pandas; 0 leaves it out")
     parser.add_argument("--memory-mb", type=float, default=256.0)
+    parser.add_argument("--trained", type=int, default=0, help="train on so many rows and read the rest; 0: on all")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--work", type=Path, help="folder for the logs; default: the system's temporary one")
     parser.add_argument("--result", type=Path)

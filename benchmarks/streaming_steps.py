@@ -5,22 +5,28 @@
 Prints one JSON object: rows, seconds on the wall, CPU seconds.
 """
 
+import itertools
 import json
 import sys
 import time
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from benchmarks.streaming_log import SCHEMA, generate
+from model.bundle.vocabulary import Ids
 from model.config import RunConfig, config_from_table
 from model.data.log import read_log
 from model.data.out_of_core import Plan, prepare_shards
 from model.data.rating_stream import read_stream
 from model.data.reading import Reading
+from model.data.shards import ShardedSplit
 from model.log_facts import AnyLog
-from model.pipeline import prepare, run_training
+from model.pipeline import Prepared, prepare, run_training
 from model.prepare_command import read_any
 from model.run_folder import save_run
 
@@ -33,6 +39,29 @@ head = [32]
 epochs = 1
 batch_size = 4096
 """
+
+
+class Skimmed(ShardedSplit):
+    """A split of which an epoch trains on the first batches and reads the others as if it did."""
+
+    def __init__(self, split: ShardedSplit, *, batches: int, size: int) -> None:
+        super().__init__(split.shards, window_rows=split.window * int(split.shards.rows.max()))
+        self._batches, self._size, self.seconds = batches, size, 0.0
+
+    def __len__(self) -> int:
+        """Rows that are trained on."""
+        return self._batches * self._size
+
+    def order(self, *, batch_size: int, rng: np.random.Generator, bucket: bool) -> Iterator[Ids]:
+        """The batches that are trained on; those after them are taken and dropped."""
+        every = super().order(batch_size=batch_size, rng=rng, bucket=bucket)
+        whole = (rows for rows in every if len(rows) == self._size)  # the last one of a window may come at any time
+        yield from itertools.islice(whole, self._batches)
+        started = time.monotonic()
+        for rows in every:
+            self.take(rows)
+        self.seconds = time.monotonic() - started
+
 
 Settings = Mapping[str, Any]  # JSON
 Said = dict[str, float]
@@ -64,18 +93,25 @@ def _prepare(settings: Settings) -> Said:
 
 
 def _train(settings: Settings) -> Said:
+    """A whole epoch is read; of more than `trained` rows only so many are trained on, if that is not 0."""
     chosen = config(settings, {"format": "shards", "path": "shards", "memory_mb": settings["memory_mb"]})
-    return _trained(read_any(chosen)[0], chosen)
+    log = read_any(chosen)[0]
+    prepared = prepare(log, chosen)
+    batches = settings["trained"] // chosen.train.batch_size
+    if isinstance(prepared.train, ShardedSplit) and 0 < batches < prepared.train.steps(chosen.train.batch_size):
+        skimmed = Skimmed(prepared.train, batches=batches, size=chosen.train.batch_size)
+        return {**_trained(log, chosen, replace(prepared, train=skimmed)), "read_s": skimmed.seconds}
+    return _trained(log, chosen, prepared)
 
 
 def _in_memory(settings: Settings) -> Said:
     """The same log and net without shards."""
     chosen = config(settings, _raw(settings))
-    return _trained(read_log(chosen.data, chosen.schema, base=chosen.base), chosen)
+    log = read_log(chosen.data, chosen.schema, base=chosen.base)
+    return _trained(log, chosen, prepare(log, chosen))
 
 
-def _trained(log: AnyLog, chosen: RunConfig) -> Said:
-    prepared = prepare(log, chosen)
+def _trained(log: AnyLog, chosen: RunConfig, prepared: Prepared) -> Said:
     started, before = time.monotonic(), time.process_time()
     run, training = run_training(log, prepared, chosen)
     seconds, cpu_s = time.monotonic() - started, time.process_time() - before

@@ -215,7 +215,7 @@ def test_the_streaming_benchmark_takes_its_steps(tmp_path):
     """A small log is generated, prepared and trained, in shards and in memory: the rows agree, and it has figures."""
     sizes = {}
     for name, rows in (("small", 1_000), ("large", 2_000)):
-        settings = {"folder": str(tmp_path / name), "rows": rows, "evaluated": 0.1, "memory_mb": 1.0}
+        settings = {"folder": str(tmp_path / name), "rows": rows, "evaluated": 0.1, "memory_mb": 1.0, "trained": 0}
         sizes[name] = {
             step: {**STEPS[step](settings), "peak_mb": 1.0, "wall_s": 1.0, "cpu_s": 1.0}
             for step in ("generate", "prepare", "train", "in_memory")
@@ -226,5 +226,5 @@ def test_the_streaming_benchmark_takes_its_steps(tmp_path):
     assert (1_000, 2_000) == (found["small_rows"], found["large_rows"])
     assert sizes["large"]["train"]["rows"] == sizes["large"]["in_memory"]["rows"] == 1_600
     assert found["train_peak_ratio"] == 1.0
-    options = Namespace(rows=2_000, small=1_000, whole=1_000, pandas=0, memory_mb=1.0, threads=1)
+    options = Namespace(rows=2_000, small=1_000, whole=1_000, pandas=0, trained=0, memory_mb=1.0, threads=1)
     assert "| train_peak_ratio | 1.000 | <= 1.1 |" in page(found, options)
