@@ -40,9 +40,8 @@ static: .venv  ## formatting, lint, types, import rules, spelling
 	$(BIN)/lint-imports
 	$(BIN)/codespell model service monitoring tests benchmarks docs examples README.md CHANGELOG.md CONTRIBUTING.md
 
-docs: .venv  ## the documents as a site in build/site; any broken link is an error
-	$(BIN)/mkdocs --version >/dev/null 2>&1 || $(BIN)/python -m pip install -q -e '.[docs]'
-	$(BIN)/mkdocs build --strict
+docs: .venv-checks  ## the documents as a site in build/site; any broken link is an error
+	.venv-checks/bin/mkdocs build --strict
 
 bench: .venv  ## the short benchmarks
 	$(BIN)/python -m benchmarks.score_latency
