@@ -42,8 +42,8 @@ class Proxy:
 def proxied(url: str, folder: Path) -> Iterator[Proxy]:
     """Caddy before the service at `url`; without the program the test is skipped or, in the gate, fails."""
     environ, proxy = _environ(url, folder)
-    log = (folder / "caddy.log").open("wb")
     command = [program("caddy"), "run", "--config", str(FILE), "--adapter", "caddyfile"]
+    log = (folder / "caddy.log").open("wb")
     process = subprocess.Popen(command, env=environ, stdout=log, stderr=log)
     try:
         wait_until(lambda: process.poll() is not None or _answers(proxy))

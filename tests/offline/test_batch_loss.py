@@ -1,6 +1,7 @@
 """Devices, precisions and compilation: what is not there is refused, what is there trains the same net."""
 
 import math
+import shutil
 
 import numpy as np
 import pytest
@@ -52,6 +53,7 @@ def test_bfloat16_gives_nearly_the_same(net: Net, split: EncodedSplit) -> None:
     assert half != exact
 
 
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
 @pytest.mark.parametrize("net", ["base"], indirect=True)  # compiles in seconds
 @pytest.mark.filterwarnings("ignore")  # torch.compile warns of what it does itself
 def test_compiled_gives_the_same(net: Net, split: EncodedSplit) -> None:

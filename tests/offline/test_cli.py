@@ -113,7 +113,7 @@ def test_evaluate_with_a_base_adds_rela_impr(config: Path, run_folder: Path, tmp
     expected = (aucs[0]["auc"] - 0.5) / (aucs[1]["auc"] - 0.5) - 1 if aucs[1]["auc"] > 0.5 else None
     report = json.loads((run_folder / "report.json").read_text())["splits"]["test"]
     assert report["metrics"]["rela_impr"]["value"] == pytest.approx(expected, abs=1e-6)
-    assert "report.html" in printed
+    assert "report.html" in printed.replace("\n", "")
     assert f"scored {base} as well" in printed.replace("\n", "")
     assert row(printed, "test")[-2] == f"{expected:.4f}"
 
