@@ -147,13 +147,14 @@ def _fresh_negatives(prepared: Prepared, config: RunConfig) -> FreshNegatives | 
 
 def _check_shards(config: RunConfig, parent: Parent | None) -> None:
     """Raise ConfigError for what needs the rows of a log in memory."""
-    refused = {
-        "train.fresh_negatives": (config.train.fresh_negatives, "false: who clicked what would have to be in memory"),
-        "train.negative_sampling_rate": (config.train.negative_sampling_rate, "1.0"),
-        "--from": (parent is not None, "a log in memory: shards are encoded already, and know no ids of a parent"),
-    }
-    for key, (found, allowed) in refused.items():
-        if found not in (False, 1.0):
+    rate = config.train.negative_sampling_rate
+    asked: list[tuple[str, object, bool, str]] = [
+        ("train.fresh_negatives", True, config.train.fresh_negatives, "false: who clicked what is not in memory"),
+        ("train.negative_sampling_rate", rate, rate < 1.0, "1.0"),
+        ("--from", "a parent", parent is not None, "a log in memory: shards are encoded, and know no ids of a parent"),
+    ]
+    for key, found, refused, allowed in asked:
+        if refused:
             raise ConfigError(file="a log in shards", key=key, found=found, allowed=allowed)
 
 

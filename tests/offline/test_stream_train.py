@@ -1,15 +1,18 @@
 """A log in shards is trained, stopped, gone on with, measured and exported like one in memory."""
 
+import dataclasses
 import tomllib
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
+from model.bundle.errors import ConfigError
 from model.bundle.folder import read_bundle
 from model.cli import app
 from model.config import RunConfig, config_from_table
 from model.data.sharded_log import ShardedLog
+from model.pipeline import prepare
 from model.prepare_command import read_any
 
 LOG = """
@@ -79,3 +82,12 @@ def test_a_bundle_comes_of_a_log_in_shards(folder: Path) -> None:
 
     assert (200.0, 200.0) == (metrics["valid"]["rows"], metrics["test"]["rows"])
     assert metrics["valid"]["auc"] > 0.6
+
+
+@pytest.mark.parametrize(("key", "value"), [("fresh_negatives", True), ("negative_sampling_rate", 0.5)])
+def test_what_needs_the_rows_in_memory_is_refused(log: ShardedLog, config: RunConfig, key: str, value: object) -> None:
+    """The setting is named, before anything is trained."""
+    asked = dataclasses.replace(config, train=dataclasses.replace(config.train, **{key: value}))
+
+    with pytest.raises(ConfigError, match=f"train.{key}"):
+        prepare(log, asked)
