@@ -35,7 +35,7 @@ class Source:
 
 def open_source(path: Path) -> Source:
     """A run's folder, or a bundle's or a pointer to one. Raises ConfigError or BundleError naming the file at fault."""
-    if (path / "weights.safetensors").is_file():
+    if (path / "config.json").is_file():  # a bundle may have weights too
         run = load_run(path)
         return Source(name=f"run {run.config['name']}", encoder=run.encoder, tell=lambda *t: _tell_eager(run, *t))
     bundle = read_bundle(path)
