@@ -59,6 +59,12 @@ def test_a_killed_service_may_lose_what_it_held():
     assert killed("service", lost=9, other=1).broken == ["service killed: {'other': 1}"]
 
 
+def test_a_killed_service_loses_no_more_than_what_is_asked_while_it_is_away():
+    """20 requests a second for one second, and some to spare."""
+    assert killed("service", lost=40, not_ready=4).broken == []
+    assert killed("service", lost=40, not_ready=5).broken == ["service killed: 45 requests failed, more than 44"]
+
+
 def test_afterwards_nothing_fails():
     """Whatever was killed or rolled."""
     trial = Trial(seconds=1, during=load(ok=5), after=load(ok=5, lost=1))
