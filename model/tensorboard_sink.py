@@ -20,7 +20,9 @@ class TensorBoardSink:
             raise ConfigError(
                 file="config", key="track.tensorboard", found="no tensorboardX", allowed=allowed
             ) from error
-        self._writer: Any = SummaryWriter(str(folder))  # Any: it has no types
+        # The library names a file by the second, and a second writer would empty it.
+        number = len(list(folder.iterdir())) if folder.is_dir() else 0
+        self._writer: Any = SummaryWriter(str(folder), filename_suffix=f".{number}")  # Any: it has no types
 
     def settings(self, settings: Mapping[str, Any]) -> None:
         """A Markdown table."""
