@@ -65,7 +65,7 @@ def evaluate(
         trained = evaluated(trained, log, split=split, base=compared)
         save_figures(run, trained)
     console.print(figures_table(trained, log.bayes_auc))
-    console.print(f"wrote {run / REPORT_HTML}")
+    console.print(f"wrote {run / REPORT_HTML}", soft_wrap=True)
 
 
 @app.command("report")
@@ -77,7 +77,7 @@ def write_report(run: RunPath) -> None:
             allowed = "a run with a report; `ctr-model train` writes one"
             raise ConfigError(file=str(run / REPORT_JSON), key="(file)", found="nothing", allowed=allowed)
         (run / REPORT_HTML).write_text(render(figures), encoding="utf-8")
-    console.print(f"wrote {run / REPORT_HTML}")
+    console.print(f"wrote {run / REPORT_HTML}", soft_wrap=True)
 
 
 @app.command("compare")
@@ -96,7 +96,7 @@ def compare_runs(
     for table in comparison_tables(comparison):
         console.print(table)
     if any("difference" not in run for run in comparison["runs"][1:]):
-        console.print("no differences where a run scored other rows than the first one")
+        console.print("no differences where a run scored other rows than the first one", soft_wrap=True)
 
 
 @app.command()
@@ -127,7 +127,7 @@ def export(  # noqa: PLR0913  # one parameter per flag
         if stable:
             write_pointer(out, STABLE, stamp)
         tell_bundle(run, path)
-    console.print(f"parity gate passed; wrote {path}" + (" (stable)" if stable else ""))
+    console.print(f"parity gate passed; wrote {path}" + (" (stable)" if stable else ""), soft_wrap=True)
 
 
 @app.command("replay")
@@ -207,7 +207,7 @@ def _base_scores(base: Path, log: AnyLog, split: str) -> Scores:
         raise ConfigError(file=str(base), key="net.kind", found=kind, allowed="'base': RelaImpr is against that net")
     if split not in scored_splits(base):
         save_figures(base, evaluated(run, log, split=split))
-        console.print(f"scored {base} as well")
+        console.print(f"scored {base} as well", soft_wrap=True)
     return read_compared(base, split).scores
 
 

@@ -37,7 +37,7 @@ def explain(
     for table in explanation_tables(explanation, title=opened.name):
         console.print(table)
     if explanation["unknown_features"]:
-        console.print(f"unknown of user and context: {', '.join(explanation['unknown_features'])}")
+        console.print(f"unknown of user and context: {', '.join(explanation['unknown_features'])}", soft_wrap=True)
 
 
 def explanation_tables(explanation: dict[str, Any], *, title: str) -> list[Table]:

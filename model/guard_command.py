@@ -52,7 +52,7 @@ def guard(  # noqa: PLR0913  # one parameter per flag
     if promote:
         with clear_errors():
             write_pointer(version.parent, promote, version.name)
-        console.print(f"{promote} is {version.name}")
+        console.print(f"{promote} is {version.name}", soft_wrap=True)
 
 
 def stop_if_refused(verdict: Verdict) -> None:

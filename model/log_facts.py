@@ -29,8 +29,6 @@ def activity_of(log: AnyLog, split: str, keys: Keys) -> Ids:
     return log.activity(split) if isinstance(log, ShardedLog) else user_activity(log.splits()[split], log.train, keys)
 
 
-def prior_of_items(
-    log: AnyLog, encoder: Encoder, *, before: NDArray[np.float32] | None = None
-) -> NDArray[np.float32]:
+def prior_of_items(log: AnyLog, encoder: Encoder, *, before: NDArray[np.float32] | None = None) -> NDArray[np.float32]:
     """`prior_ctr` of the training split."""
     return log.prior_ctr if isinstance(log, ShardedLog) else prior_ctr(log, encoder, before=before)

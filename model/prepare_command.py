@@ -39,7 +39,7 @@ def prepare(
     console.print(log_table(log, settings))
     console.print(summary_table(log, settings.schema))
     print_reading(reading, seconds=seconds)
-    console.print(f"wrote {out}")
+    console.print(f"wrote {out}", soft_wrap=True)
 
 
 def _prepare_shards(config: Path, out: Path) -> None:
@@ -58,7 +58,10 @@ def _prepare_shards(config: Path, out: Path) -> None:
     console.print(log_table(log, settings))
     print_reading(reading)
     rows = sum(split["rows"] for split in log.splits.values())
-    console.print(f"prepared {rows:,} rows in {seconds:,.1f} s, {rows / max(seconds, 1e-9):,.0f} rows/s; wrote {out}")
+    console.print(
+        f"prepared {rows:,} rows in {seconds:,.1f} s, {rows / max(seconds, 1e-9):,.0f} rows/s; wrote {out}",
+        soft_wrap=True,
+    )
 
 
 def read_any(settings: RunConfig) -> tuple[AnyLog, Reading]:
@@ -79,4 +82,4 @@ def read_with_progress(settings: RunConfig) -> tuple[Log, Reading]:
 def print_reading(reading: Reading, *, seconds: float | None = None) -> None:
     """Print lines read, those malformed and the rows left out, with the reason."""
     for line in reading_lines(reading, seconds=seconds):
-        console.print(line, markup=False, highlight=False)
+        console.print(line, markup=False, highlight=False, soft_wrap=True)

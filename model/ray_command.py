@@ -52,7 +52,7 @@ def prepared(settings: RunConfig, folder: Path) -> RunConfig:
     )
     stream = read_stream(data, schema, base=settings.base, reading=Reading(max_malformed=data.max_malformed))
     splits = prepare_shards(stream, schema, plan=plan, out=folder)
-    console.print(f"prepared {sum(split['rows'] for split in splits.values()):,} rows on Ray Data")
+    console.print(f"prepared {sum(split['rows'] for split in splits.values()):,} rows on Ray Data", soft_wrap=True)
     return dataclasses.replace(settings, data=dataclasses.replace(data, format="shards", path=folder))
 
 
@@ -73,7 +73,7 @@ def train_workers(settings: RunConfig, out: Path, *, workers: int, resume: bool)
         scaling_config=ScalingConfig(num_workers=workers, use_gpu=gpu),
         run_config=RayRun(name=out.name, storage_path=str(out / "ray")),
     ).fit()
-    console.print(f"trained by {workers} workers of Ray Train; wrote {out}")
+    console.print(f"trained by {workers} workers of Ray Train; wrote {out}", soft_wrap=True)
 
 
 def _check_installed() -> None:

@@ -67,7 +67,7 @@ def retrain(  # noqa: PLR0913  # one parameter per flag
         version = _published(trained, bundles)
         write_pointer(bundles, moved, version)
         tell_bundle(run, bundles / version)
-    console.print(f"{moved} is {version}")
+    console.print(f"{moved} is {version}", soft_wrap=True)
 
 
 def _last_bundle(bundles: Path) -> Path:
@@ -87,7 +87,7 @@ def _split(log: Log, settings: RunConfig, *, hours: float, parent: Parent | None
 def _trained(log: Log, settings: RunConfig, parent: Parent | None, *, out: Path) -> TrainedRun:
     """The run, in its folder too, with the figures of the newest hours."""
     if parent is not None:
-        console.print(f"going on from {parent.name} {parent.version}")
+        console.print(f"going on from {parent.name} {parent.version}", soft_wrap=True)
     prepared = prepare(log, settings, parent=parent)
     with TrainingBar(console, epochs=settings.train.epochs) as bar, tracking(settings, out, bar) as track:
         trained, training = run_training(log, prepared, settings, report=track)

@@ -57,7 +57,9 @@ def _train(settings: RunConfig, ranks: Ranks, *, out: Path, resume: bool, parent
     checkpoints = checkpoints_of(prepared, settings, folder=out, resume=resume)
     if resume:
         place = checkpoints.start.place if checkpoints.start else None
-        console.print(f"going on in epoch {place['epoch']}" if place else "no checkpoint: starting anew")
+        console.print(
+            f"going on in epoch {place['epoch']}" if place else "no checkpoint: starting anew", soft_wrap=True
+        )
     if not ranks.first:
         follow_training(prepared, settings, checkpoints=checkpoints)
         return
@@ -73,10 +75,12 @@ def _train(settings: RunConfig, ranks: Ranks, *, out: Path, resume: bool, parent
 
 def _print(run: TrainedRun, training: Training, log: AnyLog, *, told: str) -> None:
     if training.interrupted:
-        console.print("interrupted: keeping the best weights so far")
+        console.print("interrupted: keeping the best weights so far", soft_wrap=True)
     for name, counts in run.metrics.get("pretrained", {}).items():
-        console.print(f"pretrained {name}: {counts['found']:,} ids found, {counts['missing']:,} missing")
-    console.print(f"{run.config['net']['kind']}: best after {training.best_epoch:.2f} epochs, {told}")
+        console.print(
+            f"pretrained {name}: {counts['found']:,} ids found, {counts['missing']:,} missing", soft_wrap=True
+        )
+    console.print(f"{run.config['net']['kind']}: best after {training.best_epoch:.2f} epochs, {told}", soft_wrap=True)
     console.print(figures_table(run, log.bayes_auc))
 
 

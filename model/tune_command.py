@@ -48,9 +48,9 @@ def tune(
         if best is not None:
             write_best(out / BEST, config, with_settings(settings, best.chosen, file=str(config)))
     if not whole:
-        console.print("interrupted: the same command goes on")
+        console.print("interrupted: the same command goes on", soft_wrap=True)
     if best is not None:
-        console.print(f"trial {best.number} is the best; wrote {out / BEST}")
+        console.print(f"trial {best.number} is the best; wrote {out / BEST}", soft_wrap=True)
 
 
 def outcomes_table(outcomes: list[Outcome], keys: list[str]) -> Table:
@@ -95,12 +95,14 @@ def _read(config: Path, *, trials: int | None, net: str | None) -> tuple[RunConf
 def _begin(search: Search, settings: RunConfig) -> None:
     done = len(search.outcomes())
     told = f"going on after {done} trials" if done else "a new study"
-    console.print(f"{told} of {settings.tune.trials}; seed {settings.train.seed}, pruner {settings.tune.pruner}")
+    console.print(
+        f"{told} of {settings.tune.trials}; seed {settings.train.seed}, pruner {settings.tune.pruner}", soft_wrap=True
+    )
 
 
 def _tell(outcome: Outcome) -> None:
     chosen = ", ".join(f"{key} {_short(value)}" for key, value in outcome.chosen.items())
-    console.print(f"trial {outcome.number}: {outcome.state}, AUC {outcome.auc:.4f}; {chosen}")
+    console.print(f"trial {outcome.number}: {outcome.state}, AUC {outcome.auc:.4f}; {chosen}", soft_wrap=True)
 
 
 def _short(value: Any) -> str:  # noqa: ANN401  # a TOML value

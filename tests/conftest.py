@@ -1,5 +1,6 @@
 """What many tests need: a real server that speaks Redis, and an event loop for async tests (anyio's plugin)."""
 
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -30,6 +31,11 @@ class ByFile(LoadFileScheduling):
     def _split_scope(self, nodeid: str) -> str:
         file = super()._split_scope(nodeid)
         return "servers" if file.startswith(SERVERS) else file
+
+
+def pytest_configure() -> None:
+    """Several processes have COLUMNS=80, which rich's consoles keep from their import on; a test asks for its own."""
+    os.environ.pop("COLUMNS", None)
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> ByFile:
