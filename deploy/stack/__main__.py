@@ -24,19 +24,16 @@ USER = 17
 def main(environ: Mapping[str, str]) -> int:
     """Do it all; 0 if everything held."""
     parser = argparse.ArgumentParser(prog="python -m deploy.stack", description=__doc__)
-    which = parser.add_mutually_exclusive_group()
-    which.add_argument("--no-build", action="store_true", help="take the images that are there")
-    which.add_argument("--only-build", action="store_true", help="end once the images are there")
-    options = parser.parse_args()
+    parser.add_argument("--no-build", action="store_true", help="take the images that are there")
+    build = not parser.parse_args().no_build
     figures = Figures()
     try:
         docker = Docker(environ)
-        if not options.no_build:
+        if build:
             _build(docker, figures, wheels=environ.get("PIP_FIND_LINKS", ""))
         figures.megabytes = {target: docker.megabytes(target) for target in TARGETS}
-        if not options.only_build:
-            with tempfile.TemporaryDirectory() as folder:
-                _run(docker, figures, Path(folder))
+        with tempfile.TemporaryDirectory() as folder:
+            _run(docker, figures, Path(folder))
     except StackError as error:
         figures.error = str(error)
     print(orjson.dumps(figures.as_json()).decode())
