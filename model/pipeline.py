@@ -15,6 +15,7 @@ from model.bundle.schema import PADDING
 from model.checkpoint import Checkpoints, run_identity
 from model.config import RunConfig
 from model.data.batches import EncodedSplit, encode_split
+from model.data.clicked_pairs import Pairs
 from model.data.downsample import downsampled
 from model.data.fresh_negatives import FreshNegatives
 from model.data.negatives import NegativeSampler
@@ -45,6 +46,7 @@ class Prepared:
     train: Split
     valid: Split
     parent: Parent | None = None
+    clicked: Callable[[], Pairs] | None = None  # of a log in shards: who clicked what
 
 
 def prepare(log: AnyLog, config: RunConfig, *, parent: Parent | None = None) -> Prepared:
@@ -53,16 +55,20 @@ def prepare(log: AnyLog, config: RunConfig, *, parent: Parent | None = None) -> 
     With a `parent` its encoder learns the new ids of the log, which is `incremental.newer` then. Raises ConfigError if
     the parent has another schema or net.
     """
-    if isinstance(log, ShardedLog):
-        _check_shards(config, parent)
-        return Prepared(encoder=log.encoder, train=log.split("train"), valid=log.split("valid"))
-    encoder = fit_encoder(log, config.schema)
+    seed, rate = config.train.seed, config.train.negative_sampling_rate
     if parent is not None:
         check_parent(parent, config)
+    if isinstance(log, ShardedLog):
+        _check_shards(parent)
+        train = log.split("train", rate=rate, seed=seed)
+        valid = log.split("valid")
+        return Prepared(encoder=log.encoder, train=train, valid=valid, parent=parent, clicked=log.clicked_pairs)
+    encoder = fit_encoder(log, config.schema)
+    if parent is not None:
         encoder = extended(parent.encoder, encoder)
-    rng, rate = np.random.default_rng(config.train.seed), config.train.negative_sampling_rate
-    train = downsampled(log.train, label=config.schema.keys.label, rate=rate, rng=rng)
-    train_split, valid_split = encode_split(train, encoder), encode_split(log.valid, encoder)
+    rng = np.random.default_rng(seed)
+    kept = downsampled(log.train, label=config.schema.keys.label, rate=rate, rng=rng)
+    train_split, valid_split = encode_split(kept, encoder), encode_split(log.valid, encoder)
     return Prepared(encoder=encoder, train=train_split, valid=valid_split, parent=parent)
 
 
@@ -132,30 +138,23 @@ def _trained(
         train=prepared.train,
         valid=prepared.valid,
         sampler=NegativeSampler(encoder),
-        fresh=_fresh_negatives(prepared, config),
+        fresh=_fresh_negatives(prepared) if config.train.fresh_negatives else None,
         impressions=_impressions(prepared, config),
         ranks=current_ranks(),
     )
     return train(net, samples, config=config.train, report=report, checkpoints=checkpoints), pretrained
 
 
-def _fresh_negatives(prepared: Prepared, config: RunConfig) -> FreshNegatives | None:
-    if not config.train.fresh_negatives or not isinstance(prepared.train, EncodedSplit):
-        return None
-    return FreshNegatives(prepared.encoder, prepared.train)
-
-
-def _check_shards(config: RunConfig, parent: Parent | None) -> None:
+def _check_shards(parent: Parent | None) -> None:
     """Raise ConfigError for what needs the rows of a log in memory."""
-    rate = config.train.negative_sampling_rate
-    asked: list[tuple[str, object, bool, str]] = [
-        ("train.fresh_negatives", True, config.train.fresh_negatives, "false: who clicked what is not in memory"),
-        ("train.negative_sampling_rate", rate, rate < 1.0, "1.0"),
-        ("--from", "a parent", parent is not None, "a log in memory: shards are encoded, and know no ids of a parent"),
-    ]
-    for key, found, refused, allowed in asked:
-        if refused:
-            raise ConfigError(file="a log in shards", key=key, found=found, allowed=allowed)
+    if parent is not None:
+        allowed = "a log in memory: shards are encoded, and know no ids of a parent"
+        raise ConfigError(file="a log in shards", key="--from", found="a parent", allowed=allowed)
+
+
+def _fresh_negatives(prepared: Prepared) -> FreshNegatives:
+    clicked = prepared.clicked() if prepared.clicked else None
+    return FreshNegatives(prepared.encoder, prepared.train, clicked=clicked)
 
 
 def evaluated(run: TrainedRun, log: AnyLog, *, split: str, base: Scores | None = None) -> TrainedRun:

@@ -73,14 +73,14 @@ class Hashed:
     def lookup(self, ids: Ids | Sequence[str]) -> Ids:
         """The index of each id: texts by blake2b of their UTF-8 bytes, integers by the finaliser of splitmix64."""
         if isinstance(ids, np.ndarray) and ids.dtype.kind in "iu":
-            hashed = _mixed(ids.astype(np.uint64))
+            hashed = mixed(ids.astype(np.uint64))
         else:
             hashed = np.array([_digest(text) for text in ids], dtype=np.uint64)
         return (hashed % np.uint64(self.buckets)).astype(np.int64) + FIRST_ID
 
 
-def _mixed(x: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """splitmix64 (Steele, Lea and Flood, OOPSLA 2014), modulo 2^64 as numpy's arrays count."""
+def mixed(x: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """[N] numbers hashed by splitmix64 (Steele, Lea and Flood, OOPSLA 2014), modulo 2^64 as numpy's arrays count."""
     x = x + np.uint64(0x9E3779B97F4A7C15)
     x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)

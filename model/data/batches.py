@@ -68,6 +68,10 @@ class EncodedSplit:
         """Batches of an epoch."""
         return math.ceil(len(self) / batch_size)
 
+    def users(self, rows: Ids) -> Ids:
+        """[B] the users of some rows."""
+        return self.user[rows]
+
     def span(self) -> tuple[int, int]:
         """First and last timestamp."""
         return int(self.timestamp.min()), int(self.timestamp.max())

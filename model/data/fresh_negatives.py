@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from model.bundle.encode import Encoder, Tensors
 from model.bundle.schema import UNKNOWN
-from model.bundle.vocabulary import Ids
-from model.data.batches import EncodedSplit
+from model.data.clicked_pairs import Pairs, clicked_pairs, pairs_of
+from model.data.rows import Split
 
 _TRIES = 10  # an item that a user clicked is drawn again; who clicked nearly everything keeps the logged non-click
 
@@ -19,31 +19,31 @@ _TRIES = 10  # an item that a user clicked is drawn again; who clicked nearly ev
 class FreshNegatives:
     """Draws items of the training vocabulary uniformly, each with the features that the catalogue gives it."""
 
-    def __init__(self, encoder: Encoder, train: EncodedSplit) -> None:
-        """Raises ValueError if training saw no item."""
+    def __init__(self, encoder: Encoder, train: Split, *, clicked: Pairs | None = None) -> None:
+        """`clicked` are all pairs of the split, for one that is not in memory; None: they are gathered here.
+
+        Raises ValueError if training saw no item.
+        """
         encoded = encoder.encode_items({encoder.schema.keys.item: encoder.catalogue.ids})
         known = encoder.item_index(encoded) != UNKNOWN
         if not known.any():
             raise ValueError("fresh negatives need an item that training saw, there is none")
-        self._encoder = encoder
+        self._train = train
         self._items: Tensors = {name: tensor[known] for name, tensor in encoded.items()}
         self._index = encoder.item_index(self._items)
-        self._users = np.unique(train.user, return_inverse=True)[1]
-        self._rows = len(encoder.vocabularies[encoder.schema.keys.item])
-        clicked = train.label == 1
-        self._clicks = np.unique(self._pairs(self._users[clicked], encoder.item_index(train.items)[clicked]))
+        self._clicks = clicked_pairs(train, encoder) if clicked is None else clicked
 
-    def redraw(self, batch: Tensors, rows: Ids, rng: np.random.Generator) -> Tensors:
+    def redraw(self, batch: Tensors, rows: NDArray[np.int64], rng: np.random.Generator) -> Tensors:
         """The batch of the training split's `rows` with other items where the label is 0.
 
         No item is drawn that the row's user clicked in training.
         """
         at = np.flatnonzero(batch["label"] == 0)
-        drawn = np.full(len(at), -1)
+        users, drawn = self._train.users(rows)[at], np.full(len(at), -1)
         for _ in range(_TRIES):
             open_ = np.flatnonzero(drawn < 0)
             tried = rng.integers(len(self._index), size=len(open_))
-            free = ~self._clicked(self._pairs(self._users[rows[at[open_]]], self._index[tried]))
+            free = ~self._clicked(pairs_of(users[open_], self._index[tried]))
             drawn[open_[free]] = tried[free]
         at, drawn = at[drawn >= 0], drawn[drawn >= 0]
         out = dict(batch)
@@ -52,10 +52,9 @@ class FreshNegatives:
             out[name][at, 0] = items[drawn]
         return out
 
-    def _clicked(self, pairs: Ids) -> NDArray[np.bool_]:
+    def _clicked(self, pairs: Pairs) -> NDArray[np.bool_]:
         """Whether each is one of `_clicks`, which are sorted already: np.isin would sort them in every batch."""
+        if not len(self._clicks):
+            return np.zeros(len(pairs), dtype=bool)
         at = np.minimum(np.searchsorted(self._clicks, pairs), len(self._clicks) - 1)
-        return np.equal(self._clicks[at], pairs) if len(self._clicks) else np.zeros(len(pairs), dtype=bool)
-
-    def _pairs(self, users: Ids, items: Ids) -> Ids:
-        return users * self._rows + items
+        return np.equal(self._clicks[at], pairs)

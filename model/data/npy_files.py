@@ -59,3 +59,15 @@ def read_into(files: Sequence[Path]) -> NDArray[np.generic]:
                 stream.readinto(part.view(np.uint8).reshape(-1).data)
         at += len(head)
     return out
+
+
+def read_kept(files: Sequence[Path], kept: Sequence[NDArray[np.bool_]]) -> NDArray[np.generic]:
+    """`read_into` without the entries that are not kept; no more than one whole file is in memory at a time."""
+    like = np.load(files[0], mmap_mode="r", allow_pickle=False)
+    out = np.empty((int(sum(mask.sum() for mask in kept)), *like.shape[1:]), dtype=like.dtype)
+    at = 0
+    for file, mask in zip(files, kept, strict=True):
+        part = np.load(file, allow_pickle=False)[mask]
+        out[at : at + len(part)] = part
+        at += len(part)
+    return out

@@ -31,6 +31,7 @@ from model.bundle.schema import SIDES, Schema
 from model.bundle.vocabulary import Ids
 from model.data.assemble import every_item, join_users
 from model.data.batches import EncodedSplit, behaviors_of, encode_rows, encode_told
+from model.data.clicked_pairs import write_clicked_pairs
 from model.data.columns import behavior_columns, checked, checked_items, history_columns, impression_columns
 from model.data.counted import SplitCounts, TrainCounts, met_in
 from model.data.history import ORDER, PointInTime, point_in_time
@@ -38,7 +39,7 @@ from model.data.interactions import Interactions
 from model.data.partitions import CARRIED, Partitions
 from model.data.ragged import slices
 from model.data.rating_stream import RatingStream, newest_items
-from model.data.shards import ShardWriter
+from model.data.shards import ShardWriter, read_shards
 from model.data.split import time_borders
 from model.data.vocab import prior_of
 
@@ -84,6 +85,7 @@ def prepare_shards(stream: RatingStream, schema: Schema, *, plan: Plan, out: Pat
         work = Preparation(stream, schema, plan, scratch=scratch, report=report)
         encoder, prior = work.count()
         (plan.encode or Preparation.encode)(work, encoder, out)
+        write_clicked_pairs(read_shards(out / SPLITS[0]), encoder)
         pl.scan_parquet(work.behaviors / "*.parquet").sink_parquet(out / "behaviors.parquet")
     finally:
         shutil.rmtree(scratch, ignore_errors=True)

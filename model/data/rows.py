@@ -47,6 +47,9 @@ class Split(Protocol):
     def take(self, rows: Ids) -> Tensors:
         """The tensors of one batch of the newest `order`, or of some of its rows."""
 
+    def users(self, rows: Ids) -> Ids:
+        """[B] `user` of rows that `take` would take."""
+
     def span(self) -> tuple[int, int]:
         """First and last timestamp."""
 

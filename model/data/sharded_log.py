@@ -14,6 +14,8 @@ from model.bundle.errors import BundleError, ConfigError
 from model.bundle.folder import PRIOR, encoder_files, read_encoder
 from model.bundle.schema import Schema
 from model.bundle.vocabulary import Ids
+from model.data.clicked_pairs import Pairs, open_clicked_pairs
+from model.data.downsample import downsampled_shards
 from model.data.out_of_core import FORMAT, LOG
 from model.data.shards import ShardedSplit, Shards, read_shards
 
@@ -33,14 +35,19 @@ class ShardedLog:
         """The shards of a split, which several readers may divide."""
         return read_shards(self.folder / split)
 
-    def split(self, split: str) -> ShardedSplit:
-        """The rows of a split."""
+    def split(self, split: str, *, rate: float = 1.0, seed: int = 0) -> ShardedSplit:
+        """The rows of a split, of those without a click about the share `rate`, drawn from the seed."""
         shards = self.shards(split)
-        return ShardedSplit(shards, window_rows=int(self.memory_mb * (1 << 20) / shards.bytes_per_row()))
+        rows = int(self.memory_mb * (1 << 20) / shards.bytes_per_row())
+        return ShardedSplit(downsampled_shards(shards, rate=rate, seed=seed), window_rows=rows)
 
     def activity(self, split: str) -> Ids:
         """[N] training rows of each row's user."""
         return self.shards(split).column("activity").astype(np.int64)
+
+    def clicked_pairs(self) -> Pairs:
+        """Who clicked what in training. Raises ConfigError for a log that was prepared before this was written."""
+        return open_clicked_pairs(self.folder / "train")
 
     def check_encoder(self, encoder: Encoder) -> None:
         """Raise ConfigError unless `encoder` would have encoded the rows as they are."""

@@ -24,7 +24,7 @@ from model.data.batches import EncodedSplit, batches_of
 from model.data.npy_files import NpyAppender, read_into
 
 _Arrays = dict[str, NDArray[np.generic]]
-_RAGGED = ("history",)  # one entry per behavior; all other arrays have one per row
+RAGGED = ("history",)  # one entry per behavior; all other arrays have one per row
 INDEX = "shards.json"
 
 
@@ -50,7 +50,7 @@ class ShardWriter:
         for shard, (stop, count) in enumerate(zip(ends.tolist(), counts.tolist(), strict=True)):
             if count:
                 first, last = rows.offsets[[stop - count, stop]].tolist()
-                cut = {n: a[first:last] if n in _RAGGED else a[stop - count : stop] for n, a in arrays.items()}
+                cut = {n: a[first:last] if n in RAGGED else a[stop - count : stop] for n, a in arrays.items()}
                 self._files[shard].append(cut)
                 self._rows[shard] += count
                 self._behaviors[shard] += last - first
@@ -97,7 +97,7 @@ class Shards:
         folders = [self.folder / self.names[shard] for shard in shards]
         names = sorted(path.stem for path in folders[0].glob("*.npy"))
         arrays = {name: read_into([folder / f"{name}.npy" for folder in folders]) for name in names}
-        return _split(arrays)
+        return split_of(arrays)
 
     def column(self, name: str, shards: Sequence[int] | None = None) -> NDArray[np.generic]:
         """One column of all rows, or of some shards' rows."""
@@ -175,21 +175,18 @@ class ShardedSplit:
 
     def take(self, rows: Ids) -> Tensors:
         """The tensors of rows of one window. Raises ValueError for rows of several."""
-        shard = np.searchsorted(self._starts, rows, side="right") - 1
-        at = int(self._window_of[shard[0]])
-        if (self._window_of[shard] != at).any():
-            raise ValueError("rows of several windows; a batch comes from `order`")
-        window = self._windows[at]
-        if self._loaded is None or self._loaded[0] != at:
-            self._loaded = None  # the old one is freed before the new one is read
-            self._loaded = at, self.shards.read(window.tolist())
-        before = np.zeros(len(self.shards), dtype=np.int64)
-        before[window] = np.cumsum(self.shards.rows[window]) - self.shards.rows[window] - self._starts[window]
-        return self._loaded[1].take(rows + before[shard])
+        window, at = self._in_window(rows)
+        return window.take(at)
+
+    def users(self, rows: Ids) -> Ids:
+        """[B] the users of rows of one window."""
+        window, at = self._in_window(rows)
+        return window.user[at]
 
     def span(self) -> tuple[int, int]:
         """First and last timestamp, shard by shard."""
-        columns = (self.shards.column("timestamp", [shard]).astype(np.int64) for shard in range(len(self.shards)))
+        some = np.flatnonzero(self.shards.rows).tolist()
+        columns = (self.shards.column("timestamp", [shard]).astype(np.int64) for shard in some)
         spans = [(int(times.min()), int(times.max())) for times in columns]
         return min(first for first, _ in spans), max(last for _, last in spans)
 
@@ -203,6 +200,20 @@ class ShardedSplit:
         for at, window in enumerate(self._windows):
             self._window_of[window] = at
         self._loaded = None
+
+    def _in_window(self, rows: Ids) -> tuple[EncodedSplit, Ids]:
+        """The window that holds these rows, read if it is another one than the last, and where in it they are."""
+        shard = np.searchsorted(self._starts, rows, side="right") - 1
+        at = int(self._window_of[shard[0]])
+        if (self._window_of[shard] != at).any():
+            raise ValueError("rows of several windows; a batch comes from `order`")
+        window = self._windows[at]
+        if self._loaded is None or self._loaded[0] != at:
+            self._loaded = None  # the old one is freed before the new one is read
+            self._loaded = at, self.shards.read(window.tolist())
+        before = np.zeros(len(self.shards), dtype=np.int64)
+        before[window] = np.cumsum(self.shards.rows[window]) - self.shards.rows[window] - self._starts[window]
+        return self._loaded[1], rows + before[shard]
 
     def _order(self, batch_size: int, seed: list[int], *, bucket: bool) -> Iterator[Ids]:
         for at, window in enumerate(self._windows):
@@ -226,7 +237,9 @@ def _small(tensor: NDArray[np.generic]) -> NDArray[np.generic]:
     return tensor.astype(np.int32) if tensor.dtype == np.int64 else tensor
 
 
-def _split(arrays: _Arrays) -> EncodedSplit:
+def split_of(arrays: _Arrays) -> EncodedSplit:
+    """The rows whose columns these are, by file name."""
+
     def side(name: str) -> Tensors:
         return {key.partition(".")[2]: array for key, array in arrays.items() if key.startswith(name + ".")}
 

@@ -1,18 +1,22 @@
 """A log in shards is trained, stopped, gone on with, measured and exported like one in memory."""
 
 import dataclasses
+import shutil
 import tomllib
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 from typer.testing import CliRunner
 
 from model.bundle.errors import ConfigError
 from model.bundle.folder import read_bundle
+from model.calibration import CalibrationConfig
 from model.cli import app
 from model.config import RunConfig, config_from_table
 from model.data.sharded_log import ShardedLog
-from model.pipeline import prepare
+from model.pipeline import prepare, run_training, train_only
 from model.prepare_command import read_any
 
 LOG = """
@@ -84,10 +88,39 @@ def test_a_bundle_comes_of_a_log_in_shards(folder: Path) -> None:
     assert metrics["valid"]["auc"] > 0.6
 
 
-@pytest.mark.parametrize(("key", "value"), [("fresh_negatives", True), ("negative_sampling_rate", 0.5)])
-def test_what_needs_the_rows_in_memory_is_refused(log: ShardedLog, config: RunConfig, key: str, value: object) -> None:
-    """The setting is named, before anything is trained."""
-    asked = dataclasses.replace(config, train=dataclasses.replace(config.train, **{key: value}))
+def test_fewer_non_clicks_are_corrected_for(log: ShardedLog, config: RunConfig) -> None:
+    """Trained on every click and a fifth of the rest, even odds are one in six, whatever the calibration adds."""
+    train = dataclasses.replace(config.train, negative_sampling_rate=0.2)
+    asked = dataclasses.replace(config, train=train, calibration=CalibrationConfig(method="none"))
+    prepared = prepare(log, asked)
+    run, _ = run_training(log, prepared, asked)
 
-    with pytest.raises(ConfigError, match=f"train.{key}"):
-        prepare(log, asked)
+    clicks = int(log.split("train").label.sum())
+    rows = log.splits["train"]["rows"]
+    assert abs(len(prepared.train) - clicks - 0.2 * (rows - clicks)) < 5 * (rows * 0.2 * 0.8) ** 0.5
+    assert run.metrics["window"]["rows"] == len(prepared.train)
+    np.testing.assert_allclose(run.calibration.pctr(np.zeros(1, dtype=np.float32)), 1 / 6, rtol=1e-5)
+
+
+def test_fresh_and_fewer_non_clicks_come_from_the_seed(log: ShardedLog, config: RunConfig) -> None:
+    """Equal runs have equal weights."""
+    train = dataclasses.replace(config.train, negative_sampling_rate=0.5, fresh_negatives=True)
+    weights = [
+        train_only(prepare(log, asked), asked, report=lambda step: None).net.state_dict()
+        for asked in (dataclasses.replace(config, train=train),) * 2
+    ]
+
+    assert all(torch.equal(weight, weights[1][name]) for name, weight in weights[0].items())
+
+
+def test_shards_prepared_before_clicks_were_kept_are_told_apart(
+    log: ShardedLog, config: RunConfig, tmp_path: Path
+) -> None:
+    """Only `train.fresh_negatives` needs them."""
+    old = dataclasses.replace(log, folder=shutil.copytree(log.folder, tmp_path / "old"))
+    (old.folder / "train" / "clicked.npy").unlink()
+
+    train_only(prepare(old, config), config, report=lambda step: None)
+    fresh = dataclasses.replace(config, train=dataclasses.replace(config.train, fresh_negatives=True))
+    with pytest.raises(ConfigError, match="prepared anew"):
+        train_only(prepare(old, fresh), fresh, report=lambda step: None)
