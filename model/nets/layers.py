@@ -34,7 +34,7 @@ class Dice(nn.Module):
             self.learn(mean, variance)
             return y_RD
         if self.training:
-            rows = x_RD.flatten(0, -2)
+            rows = x_RD.flatten(0, -2).float()  # autocast gives bfloat16, too coarse for a mean
             mean, variance = rows.mean(0), rows.var(0, unbiased=False)
             self.learn(mean, variance)
         p_RD = torch.sigmoid((x_RD - mean) * torch.rsqrt(variance + self.eps))

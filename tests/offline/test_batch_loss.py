@@ -24,12 +24,13 @@ def split(small_log: Log) -> EncodedSplit:
     return encode_split(small_log.valid, fit_encoder(small_log, synthetic_schema()))
 
 
-@pytest.fixture(params=["dien"])
+@pytest.fixture(params=[("dien", "prelu"), ("din", "dice"), ("pnn", "dice")])
 def net(small_log: Log, request: pytest.FixtureRequest) -> Net:
     sizes = vocabulary_sizes(fit_encoder(small_log, synthetic_schema()))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(1)
-        table = {"kind": request.param, "head": [16], "activation": "prelu"}
+        kind, activation = request.param
+        table = {"kind": kind, "head": [16], "activation": activation}
         return build_net(table, synthetic_schema(), sizes, file="test").train()
 
 
@@ -54,7 +55,7 @@ def test_bfloat16_gives_nearly_the_same(net: Net, split: EncodedSplit) -> None:
 
 
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
-@pytest.mark.parametrize("net", ["base"], indirect=True)  # compiles in seconds
+@pytest.mark.parametrize("net", [("base", "prelu")], indirect=True)  # compiles in seconds
 @pytest.mark.filterwarnings("ignore")  # torch.compile warns of what it does itself
 def test_compiled_gives_the_same(net: Net, split: EncodedSplit) -> None:
     """torch.compile changes neither the loss nor the gradient, and leaves nothing behind on the net."""
