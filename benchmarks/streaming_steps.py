@@ -18,13 +18,13 @@ from typing import Any
 import numpy as np
 
 from benchmarks.streaming_log import SCHEMA, generate
-from model.bundle.vocabulary import Ids
 from model.config import RunConfig, config_from_table
 from model.data.log import read_log
 from model.data.out_of_core import Plan, prepare_shards
 from model.data.rating_stream import read_stream
 from model.data.reading import Reading
-from model.data.shards import ShardedSplit
+from model.data.rows import Drawn
+from model.data.sharded_split import ShardedSplit
 from model.log_facts import AnyLog
 from model.pipeline import Prepared, prepare, run_training
 from model.prepare_command import read_any
@@ -49,17 +49,17 @@ class Skimmed(ShardedSplit):
         self._batches, self._size, self.seconds = batches, size, 0.0
 
     def __len__(self) -> int:
-        """Rows that are trained on."""
-        return self._batches * self._size
+        """Rows that are trained on, at least: batches of a window are of one size, to a row."""
+        sizes = [int(self.lanes.sizes(int(self.shards.rows[w].sum()), self._size).min()) for w in self._windows]
+        return self._batches * min(sizes)
 
-    def order(self, *, batch_size: int, rng: np.random.Generator, bucket: bool) -> Iterator[Ids]:
+    def order(self, *, batch_size: int, rng: np.random.Generator, bucket: bool) -> Iterator[Drawn]:
         """The batches that are trained on; those after them are taken and dropped."""
         every = super().order(batch_size=batch_size, rng=rng, bucket=bucket)
-        whole = (rows for rows in every if len(rows) == self._size)  # the last one of a window may come at any time
-        yield from itertools.islice(whole, self._batches)
+        yield from itertools.islice(every, self._batches)
         started = time.monotonic()
-        for rows in every:
-            self.take(rows)
+        for drawn in every:
+            self.take(drawn.rows)
         self.seconds = time.monotonic() - started
 
 

@@ -10,7 +10,9 @@ from torch import Tensor, nn
 
 from model.bundle.encode import Tensors
 from model.bundle.errors import ConfigError
+from model.bundle.vocabulary import Ids
 from model.data.negatives import NegativeSampler
+from model.data.rows import Drawn
 from model.nets import Net
 from model.nets.interest import InterestNet
 from model.nets.native.forward import native_forward, supports
@@ -39,22 +41,28 @@ class BatchLoss:
         )
         self._loss = parallel(loss, self._cut.ranks, apart=trained_tables(net).values(), unused=unused)
 
-    def __call__(self, batch: Tensors, rng: np.random.Generator) -> Tensor:
-        """The scalar to minimise; `batch` is the whole one, and negatives for all of it are drawn from `rng`."""
-        drawn = self._negatives(batch, rng)
-        part = self._cut.take(len(batch["label"]))
+    def __call__(self, batch: Tensors, rng: np.random.Generator, drawn: Drawn | None = None) -> Tensor:
+        """The scalar to minimise; `batch` are the rows of `drawn` (None: a whole batch), and negatives for all of them
+        are drawn from `rng`.
+        """
+        rows = len(batch["label"])
+        drawn = drawn or Drawn(rows=np.arange(rows), size=rows)
+        negatives_BLF = self._negatives(batch, rng, drawn)
+        part = self._cut.take(drawn)
         tensors = {name: torch.from_numpy(tensor[part]).to(self._device) for name, tensor in batch.items()}
-        negatives = None if drawn is None else torch.from_numpy(drawn[part]).to(self._device)
+        negatives = None if negatives_BLF is None else torch.from_numpy(negatives_BLF[part]).to(self._device)
         loss: Tensor = self._loss(tensors, negatives)
         return loss
 
-    def _negatives(self, batch: Tensors, rng: np.random.Generator) -> NDArray[np.generic] | None:
+    def _negatives(self, batch: Tensors, rng: np.random.Generator, drawn: Drawn) -> NDArray[np.generic] | None:
         if self._sampler is None:
             return None
         logged = batch.get("negatives")
         if logged is not None:
             return logged
-        return self._sampler.sample(batch["history"], batch["history_len"], rng)  # type: ignore[arg-type]  # int64 by contract
+        history: Ids = batch["history"]  # type: ignore[assignment]  # int64 by contract
+        lengths: Ids = batch["history_len"]  # type: ignore[assignment]  # as above
+        return np.concatenate([self._sampler.sample(history[at], lengths[at], own) for at, own in drawn.lanes(rng)])
 
 
 class _Loss(nn.Module):

@@ -19,6 +19,7 @@ from model.bundle.errors import ConfigError
 from model.data.rows import Split
 
 CHECKPOINT = "checkpoint.safetensors"
+LANES = "data.lanes"  # in the identity of a run on shards
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,6 +72,15 @@ class Checkpoints:
                 allowed = f"{now}, as in this run; without --resume it starts from the beginning"
                 raise ConfigError(file=str(self._path), key=key, found=found, allowed=allowed)
         return Snapshot(tensors=tensors, place=place)
+
+
+def lanes_begun(folder: Path) -> int:
+    """The lanes of the run that the checkpoint in `folder` is of; 0 if it has none, or if there is no checkpoint."""
+    try:
+        with safe_open(folder / CHECKPOINT, framework="pt") as file:
+            return int(json.loads((file.metadata() or {})["identity"]).get(LANES, 0))
+    except (OSError, ValueError, KeyError, SafetensorError):
+        return 0  # `Checkpoints` says what is wrong with the file
 
 
 def run_identity(config: Mapping[str, Any], splits: Mapping[str, Split]) -> dict[str, Any]:  # Any: JSON

@@ -1,6 +1,6 @@
 """Scores of a whole split by the eager net."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import numpy as np
 import polars as pl
@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 
 from model.bundle.schema import Keys
 from model.bundle.vocabulary import Ids
-from model.data.batches import EncodedSplit
 from model.data.rows import Split
 from model.nets import Net
 from model.predictions import Predictions
@@ -42,29 +41,17 @@ def predict_logit(
     report: Callable[[int], None] = lambda rows: None,
     ranks: Ranks = ALONE,
 ) -> NDArray[np.float32]:
-    """Raw logits [N] in the split's order; else as `predict`. A split on disk is read part by part."""
+    """Raw logits [N] in the split's order; else as `predict`. Of a split on disk a rank reads what it scores."""
     net.eval()
-    out, before, done = torch.zeros(len(split)), 0, 0
-    for part in split.parts():
-        for rows, logit in _logits(net, part, batch_size, ranks):
-            out[before + rows] = logit
-            done += len(rows)
-            report(done)
-        before += len(part)
-    return ranks.total(out).numpy()  # of a row all but one rank have 0
-
-
-def _logits(net: Net, split: EncodedSplit, batch_size: int, ranks: Ranks) -> Iterator[tuple[Ids, torch.Tensor]]:
-    """This rank's batches of what is in memory: their rows and logits."""
     device = next(net.parameters()).device
-    order = np.argsort(split.lengths, kind="stable")  # rows of similar length together: less padding, same scores
-    starts = range(0, len(order), batch_size)
-    for start in starts[ranks.rank :: ranks.size]:  # whole batches: cut otherwise, sums would be rounded otherwise
-        rows = order[start : start + batch_size]
-        tensors = {name: torch.from_numpy(tensor).to(device) for name, tensor in split.take(rows).items()}
+    out, done = torch.zeros(len(split)), 0
+    for rows, batch in split.scan(batch_size, reader=ranks.rank, readers=ranks.size):
+        tensors = {name: torch.from_numpy(tensor).to(device) for name, tensor in batch.items()}
         with torch.inference_mode():
-            logit = net(tensors, tensors)[:, 0].cpu()
-        yield rows, logit
+            out[rows] = net(tensors, tensors)[:, 0].cpu()
+        done += len(rows)
+        report(done)
+    return ranks.total(out).numpy()  # of a row all but one rank have 0
 
 
 def score_split(net: Net, split: Split, activity: Ids) -> Predictions:

@@ -12,15 +12,17 @@ from torch import Tensor
 from model.bundle.encode import Encoder, Tensors
 from model.bundle.errors import ConfigError
 from model.bundle.schema import PADDING
-from model.checkpoint import Checkpoints, run_identity
+from model.checkpoint import LANES, Checkpoints, run_identity
 from model.config import RunConfig
 from model.data.batches import EncodedSplit, encode_split
 from model.data.clicked_pairs import Pairs
 from model.data.downsample import downsampled
 from model.data.fresh_negatives import FreshNegatives
+from model.data.lanes import lanes_of
 from model.data.negatives import NegativeSampler
 from model.data.rows import Split
 from model.data.sharded_log import ShardedLog
+from model.data.sharded_split import ShardedSplit
 from model.data.vocab import fit_encoder
 from model.evaluate import score_split
 from model.incremental import Parent, check_parent, extended, go_on
@@ -60,7 +62,9 @@ def prepare(log: AnyLog, config: RunConfig, *, parent: Parent | None = None) -> 
         check_parent(parent, config)
     if isinstance(log, ShardedLog):
         _check_shards(parent)
-        train = log.split("train", rate=rate, seed=seed)
+        ranks = current_ranks()
+        lanes = lanes_of(config.data.lanes, rank=ranks.rank, ranks=ranks.size)
+        train = log.split("train", lanes=lanes, rate=rate, seed=seed)
         valid = log.split("valid")
         return Prepared(encoder=log.encoder, train=train, valid=valid, parent=parent, clicked=log.clicked_pairs)
     encoder = fit_encoder(log, config.schema)
@@ -176,6 +180,8 @@ def checkpoints_of(prepared: Prepared, config: RunConfig, *, folder: Path, resum
     """Where the run keeps its place. Raises ConfigError if `resume` finds a checkpoint of another run in `folder`."""
     identity = run_identity(config_table(config), {"train": prepared.train, "valid": prepared.valid})
     identity |= {"parent": prepared.parent.digest} if prepared.parent else {}
+    if isinstance(prepared.train, ShardedSplit):  # both shape its batches
+        identity |= {LANES: prepared.train.lanes.count, "data.memory_mb": config.data.memory_mb}
     return Checkpoints(folder, identity=identity, resume=resume)
 
 
@@ -203,7 +209,8 @@ def _impressions(prepared: Prepared, config: RunConfig) -> dict[str, Tensor] | N
     """Counted only where they are used: on a long log that takes a while."""
     if not config.train.embedding_l2:
         return None
-    return impressions_by_table(prepared.train, config.schema, vocabulary_sizes(prepared.encoder))
+    sizes = vocabulary_sizes(prepared.encoder)
+    return impressions_by_table(prepared.train, config.schema, sizes, ranks=current_ranks())
 
 
 def _history(training: Training, prepared: Prepared) -> dict[str, Any]:

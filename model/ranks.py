@@ -56,12 +56,12 @@ class Ranks:
         dist.all_gather(out, tensor.contiguous())
         return torch.stack(out)
 
-    def told(self, figures: Mapping[str, float]) -> dict[str, float]:
-        """What the first rank says, so that no two ranks ever decide differently; the names are the same on all."""
-        values = torch.tensor(list(figures.values()), dtype=torch.float64)
+    def told(self, figures: dict[str, float] | None) -> dict[str, float]:
+        """What the first rank says, so that no two ranks ever decide differently; what others say does not matter."""
+        said = [figures]
         if self.size > 1:
-            dist.broadcast(values, src=0)
-        return dict(zip(figures, values.tolist(), strict=True))
+            dist.broadcast_object_list(said, src=0, device=torch.device("cpu"))
+        return said[0] or {}
 
     def alike(self, tensors: Mapping[str, Tensor]) -> None:
         """Make the tensors those of the first rank, in place."""

@@ -18,6 +18,7 @@ from model.bundle.schema import PADDING, Schema, Side
 from model.bundle.vocabulary import Ids
 from model.data.batches import EncodedSplit
 from model.data.rows import Split
+from model.ranks import ALONE, Ranks
 
 _CHUNK = 1 << 18  # impressions counted at a time: with their histories they are sorted
 _SIDES: tuple[Side, ...] = ("user", "context", "item")
@@ -46,13 +47,15 @@ def l2_gradient(weight_TE: Tensor, impressions_T: Tensor, *, strength: float) ->
     return weight_TE * (strength / impressions_T.clamp(min=1).to(weight_TE.dtype))[:, None]
 
 
-def impressions_by_table(split: Split, schema: Schema, sizes: dict[str, int]) -> dict[str, Tensor]:
-    """`count_impressions` of every feature that has a table, as tensors."""
+def impressions_by_table(
+    split: Split, schema: Schema, sizes: dict[str, int], *, ranks: Ranks = ALONE
+) -> dict[str, Tensor]:
+    """`count_impressions` of every feature that has a table, as tensors; several ranks divide the rows."""
     counts = {name: np.zeros(size, dtype=np.int64) for name, size in sizes.items()}
-    for part in split.parts():
+    for part in split.parts(ranks.rank, ranks.size):
         for name, size in sizes.items():
             counts[name] += count_impressions(part, schema, name, size=size)
-    return {name: torch.from_numpy(count) for name, count in counts.items()}
+    return {name: ranks.total(torch.from_numpy(count)) for name, count in counts.items()}
 
 
 def _met(split: EncodedSplit, schema: Schema, name: str, rows: slice) -> Iterator[tuple[Ids, Ids]]:

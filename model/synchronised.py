@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from model.data.rows import Drawn
 from model.nets.layers import Dice
 from model.ranks import Ranks
 
@@ -22,10 +23,11 @@ class Cut:
     def __init__(self, ranks: Ranks) -> None:
         self.ranks, self.rows, self.part = ranks, 0, slice(0, 0)
 
-    def take(self, rows: int) -> slice:
-        """Begin a batch of so many rows; which are this rank's."""
-        self.rows, self.part = rows, self.ranks.part(rows)
-        return self.part
+    def take(self, drawn: Drawn) -> slice:
+        """Begin a batch; which of the rows that are here are this rank's."""
+        whole = len(drawn.rows) == drawn.size  # else this rank has read its part alone
+        self.rows, self.part = drawn.size, self.ranks.part(drawn.size) if whole else drawn.held
+        return self.part if whole else slice(0, len(drawn.rows))
 
     def weighted(self, mean: Tensor, count: Tensor | None = None) -> Tensor:
         """A mean over this rank's rows, weighted so that the mean over ranks is that over all rows.

@@ -9,12 +9,12 @@ import torch
 from torch import Tensor
 
 from model.batch_loss import BatchLoss, adapted, training_device
+from model.bundle.encode import Tensors
 from model.bundle.errors import ConfigError
-from model.bundle.vocabulary import Ids
 from model.checkpoint import CHECKPOINT, Checkpoints, Snapshot
 from model.data.fresh_negatives import FreshNegatives
 from model.data.negatives import NegativeSampler
-from model.data.rows import Split
+from model.data.rows import Drawn, Split
 from model.evaluate import predict
 from model.metrics import all_metrics
 from model.nets import Net
@@ -44,7 +44,8 @@ class Step:
 @dataclass(frozen=True, kw_only=True)
 class Samples:
     """What a net learns from. Without `sampler` DIEN's auxiliary loss has no negatives and is left out; without `fresh`
-    the non-clicks of `train` stay as they are. Every one of `ranks` has the same samples and takes its part of a batch.
+    the non-clicks of `train` stay as they are. Every one of `ranks` has the same samples and takes its part of a batch,
+    which of a log in shards is what its lanes have.
     """
 
     train: Split
@@ -136,18 +137,18 @@ class _Run:
         total = len(self.samples.train)
         while self.epoch <= self.config.epochs:
             done = 0
-            for i, rows in enumerate(self._batches()):
+            for i, drawn in enumerate(self._batches()):
                 evaluated = done * self.config.evaluations_per_epoch // total
-                done += len(rows)
+                done += drawn.size
                 if i < self.batch:
                     continue  # trained before the run was resumed
-                loss = self._step(rows)
+                loss = self._step(drawn)
                 self.batch += 1
                 due = done * self.config.evaluations_per_epoch // total > evaluated
                 yield Step(epoch=self.epoch, done=done, total=total, loss=loss, auc=float("nan")), due
             self.epoch, self.batch, self.epoch_rng = self.epoch + 1, 0, self.rng.bit_generator.state
 
-    def _batches(self) -> Iterator[Ids]:
+    def _batches(self) -> Iterator[Drawn]:
         """The epoch's batches. The order is drawn from the epoch's own random state, then training draws on."""
         now = self.rng.bit_generator.state
         self.rng.bit_generator.state = self.epoch_rng
@@ -157,21 +158,30 @@ class _Run:
             self.rng.bit_generator.state = now
         return order
 
-    def _step(self, rows: Ids) -> float:
+    def _step(self, drawn: Drawn) -> float:
         self.net.train()
-        batch, fresh = self.samples.train.take(rows), self.samples.fresh
-        loss = self.loss(fresh.redraw(batch, rows, self.rng) if fresh else batch, self.rng)
+        batch = self._redrawn(self.samples.train.take(drawn.rows), drawn)
+        loss = self.loss(batch, self.rng, drawn)
         self.optimizer.step(loss, ranks=self.ranks)
         if loss.is_cuda and self.optimizer.steps % _GPU_LOSS_EVERY != 1:
             return self._loss_read
         self._loss_read = float(self.ranks.total(loss.detach())) / self.ranks.size
         return self._loss_read
 
+    def _redrawn(self, batch: Tensors, drawn: Drawn) -> Tensors:
+        """The batch with fresh negatives if there are any, drawn lane by lane."""
+        fresh = self.samples.fresh
+        if fresh is None:
+            return batch
+        lanes = [({name: tensor[at] for name, tensor in batch.items()}, at, rng) for at, rng in drawn.lanes(self.rng)]
+        parts = [fresh.redraw(part, drawn.rows[at], rng) for part, at, rng in lanes]
+        return {name: np.concatenate([part[name] for part in parts]) for name in batch}
+
     def _evaluate(self, step: Step) -> bool:
         """Score the validation split and keep the weights if they are the best; whether to go on."""
         result, valid = self.result, self.samples.valid
         pctr = predict(self.net, valid, ranks=self.ranks)
-        figures = self.ranks.told(all_metrics(valid.label, pctr, valid.user))
+        figures = self.ranks.told(all_metrics(valid.label, pctr, valid.user) if self.ranks.first else None)
         epoch = step.epoch - 1 + step.done / step.total
         result.evaluations.append({"epoch": epoch, **figures})
         if math.isnan(result.best_auc) or figures["auc"] > result.best_auc:

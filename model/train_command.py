@@ -2,11 +2,13 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from model.checkpoint import lanes_begun
 from model.config import RunConfig, read_config
 from model.data.log import Log
 from model.incremental import Parent, newer, read_parent
@@ -48,6 +50,8 @@ def train_configured(settings: RunConfig, *, out: Path, resume: bool, parent: Pa
 
 
 def _train(settings: RunConfig, ranks: Ranks, *, out: Path, resume: bool, parent: Parent | None) -> None:
+    if resume and not settings.data.lanes:  # as many as were begun with, however many ranks go on
+        settings = replace(settings, data=replace(settings.data, lanes=lanes_begun(out)))
     log, reading = read_any(settings)
     if parent is not None and isinstance(log, Log):
         log = newer(log, parent, timestamp=settings.schema.keys.timestamp)

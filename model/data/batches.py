@@ -22,11 +22,12 @@ from model.bundle.schema import Schema, Side
 from model.bundle.vocabulary import Ids
 from model.data.columns import history_columns, negative_columns, raw_column
 from model.data.ragged import slices, to_flat
+from model.data.rows import Drawn
 
 _SIDES: tuple[Side, ...] = ("user", "context", "item")
 _MS = 1000  # of a second: the log counts in seconds, stores and requests in milliseconds
 _CHUNK = 1 << 20  # behaviors encoded at a time: their records are wide, and all at once would be most of the memory
-_POOL_BATCHES = 50  # rows are sorted by length inside pools of this many batches: little padding, still random
+POOL_BATCHES = 50  # rows are sorted by length inside pools of this many batches: little padding, still random
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,13 +57,20 @@ class EncodedSplit:
         """[N] behaviors in each row's history."""
         return np.diff(self.offsets)
 
-    def parts(self) -> "Iterator[EncodedSplit]":
-        """The split itself: it is in memory as a whole."""
-        yield self
+    def parts(self, reader: int = 0, readers: int = 1) -> "Iterator[EncodedSplit]":
+        """The split itself, which is in memory as a whole, or one reader's rows of it, not copied."""
+        n = len(self)
+        yield self if readers == 1 else self.between(n * reader // readers, n * (reader + 1) // readers)
 
-    def order(self, *, batch_size: int, rng: np.random.Generator, bucket: bool) -> Iterator[Ids]:
+    def scan(self, batch_size: int, *, reader: int = 0, readers: int = 1) -> Iterator[tuple[Ids, Tensors]]:
+        """Batches of the rows sorted by length; several readers take turns."""
+        for rows in by_length(self.lengths, batch_size)[reader::readers]:
+            yield rows, self.take(rows)
+
+    def order(self, *, batch_size: int, rng: np.random.Generator, bucket: bool) -> Iterator[Drawn]:
         """An epoch's `batches`, all drawn at once."""
-        return iter(list(batches(self, batch_size=batch_size, rng=rng, bucket=bucket)))
+        drawn = list(batches(self, batch_size=batch_size, rng=rng, bucket=bucket))
+        return (Drawn(rows=rows, size=len(rows)) for rows in drawn)
 
     def steps(self, batch_size: int) -> int:
         """Batches of an epoch."""
@@ -102,6 +110,20 @@ class EncodedSplit:
             if self.negatives is not None:
                 out["negatives"] = pad_history(self.negatives[at], lengths)["history"]
         return {**out, "label": self.label[rows]}
+
+    def between(self, start: int, stop: int) -> "EncodedSplit":
+        """The rows from `start` to before `stop`, as views."""
+        rows, behaviors = slice(start, stop), slice(*self.offsets[[start, stop]].tolist())
+        return EncodedSplit(
+            label=self.label[rows],
+            user=self.user[rows],
+            timestamp=self.timestamp[rows],
+            request={name: tensor[rows] for name, tensor in self.request.items()},
+            items={name: tensor[rows] for name, tensor in self.items.items()},
+            history=self.history[behaviors],
+            offsets=self.offsets[start : stop + 1] - behaviors.start,
+            negatives=None if self.negatives is None else self.negatives[behaviors],
+        )
 
     def rows(self, rows: Ids) -> "EncodedSplit":
         """The split of these rows, in this order."""
@@ -155,19 +177,19 @@ def batches(
     history length together, so that less is padded: rows are shuffled, sorted by length within pools of 50 batches, cut
     into batches, and all batches shuffled again. The same `rng` state gives the same batches.
     """
-    return batches_of(split.lengths, batch_size=batch_size, rng=rng, bucket=bucket)
-
-
-def batches_of(
-    lengths: Ids, *, batch_size: int, rng: np.random.Generator | None = None, bucket: bool = True
-) -> Iterator[Ids]:
-    """`batches` of rows with histories of these lengths [N]."""
+    lengths = split.lengths
     order = np.arange(len(lengths)) if rng is None else rng.permutation(len(lengths))
     if rng is not None and bucket:
-        order = _sorted_in_pools(order, lengths, pool=batch_size * _POOL_BATCHES)
+        order = _sorted_in_pools(order, lengths, pool=batch_size * POOL_BATCHES)
     starts = np.arange(0, len(order), batch_size)
     for start in starts if rng is None else rng.permutation(starts):
         yield order[start : start + batch_size]
+
+
+def by_length(lengths: Ids, batch_size: int) -> list[Ids]:
+    """Row numbers of batches of similar history length: less padding, and the order does not matter to who scores."""
+    order = np.argsort(lengths, kind="stable")
+    return [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
 
 
 def _sorted_in_pools(order: Ids, lengths: Ids, *, pool: int) -> Ids:

@@ -16,7 +16,7 @@ from model.bundle.errors import ConfigError
 from model.bundle.vocabulary import Ids, mixed
 from model.data.npy_files import NpyAppender
 from model.data.rows import Split
-from model.data.shards import Shards
+from model.data.shards import Cut, Shards
 
 Pairs = NDArray[np.uint64]
 _FILE = "clicked"
@@ -46,8 +46,8 @@ def write_clicked_pairs(shards: Shards, encoder: Encoder, *, bucket_rows: int = 
     shutil.rmtree(scratch, ignore_errors=True)
     scratch.mkdir()
     try:
-        for shard in range(len(shards)):
-            _to_buckets(_of_shard(shards, shard, encoder), bits, scratch)
+        for cut in shards.whole():
+            _to_buckets(_of_shard(shards, cut, encoder), bits, scratch)
         file = NpyAppender(shards.folder)
         file.append({_FILE: np.empty(0, dtype=np.uint64)})
         for bucket in sorted(scratch.iterdir()):
@@ -66,10 +66,10 @@ def open_clicked_pairs(folder: Path) -> Pairs:
     return np.asarray(np.load(path, mmap_mode="r"))
 
 
-def _of_shard(shards: Shards, shard: int, encoder: Encoder) -> Pairs:
-    clicked = shards.column("label", [shard]) == 1
-    items = encoder.item_index({"item_sparse": shards.column("items.item_sparse", [shard])[clicked]})
-    return pairs_of(shards.column("user", [shard])[clicked].astype(np.int64), items)
+def _of_shard(shards: Shards, cut: Cut, encoder: Encoder) -> Pairs:
+    clicked = shards.column("label", [cut]) == 1
+    items = encoder.item_index({"item_sparse": shards.column("items.item_sparse", [cut])[clicked]})
+    return pairs_of(shards.column("user", [cut])[clicked].astype(np.int64), items)
 
 
 def _to_buckets(pairs: Pairs, bits: int, scratch: Path) -> None:

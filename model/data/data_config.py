@@ -48,4 +48,5 @@ class DataConfig:
     columns: Mapping[str, str] | None = None  # of a table: the schema's name -> the file's
     text_ids: tuple[str, ...] = ()  # of a table: columns whose text is hashed to an integer
     memory_mb: float = setting(512.0, low=1.0)  # for rows of a log in shards, when it is prepared and when it is read
+    lanes: int = setting(0, low=0, high=4096)  # of shards: what processes divide (`lanes`); 0: one for each of them
     synthetic: SyntheticConfig = dataclasses.field(default_factory=SyntheticConfig)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from model.data.batches import EncodedSplit
 from model.data.npy_files import read_kept
-from model.data.shards import RAGGED, Shards, split_of
+from model.data.shards import RAGGED, Cut, Shards, split_of
 
 Kept = NDArray[np.bool_]
 
@@ -31,29 +31,36 @@ class DownsampledShards(Shards):
     What is left out is read file by file and dropped, so that a window takes what its rows take.
     """
 
+    every: Shards  # with all rows
     rate: float
     seed: int
 
-    def read(self, shards: Sequence[int]) -> EncodedSplit:
-        """Some shards' rows, one shard after another."""
-        names = sorted(path.stem for path in (self.folder / self.names[shards[0]]).glob("*.npy"))
-        kept = [self._kept(shard) for shard in shards]
-        return split_of({name: self._read(name, shards, kept) for name in names})
+    def read(self, cuts: Sequence[Cut]) -> EncodedSplit:
+        """Rows of some shards, at least one, in this order, and what is read to find them: labels of these shards."""
+        names = self.every.arrays(cuts[0][0])
+        found = [self._found(cut) for cut in cuts]
+        return split_of({name: self._read(name, found) for name in names})
 
-    def column(self, name: str, shards: Sequence[int] | None = None) -> NDArray[np.generic]:
-        """One column of all rows, or of some shards' rows."""
-        asked = range(len(self.names)) if shards is None else shards
-        return self._read(name, asked, [self._kept(shard) for shard in asked])
+    def column(self, name: str, cuts: Sequence[Cut] | None = None) -> NDArray[np.generic]:
+        """One column of all rows, or of some."""
+        return self._read(name, [self._found(cut) for cut in (self.whole() if cuts is None else cuts)])
 
-    def _kept(self, shard: int) -> Kept:
-        return _kept_rows(self, shard, rate=self.rate, seed=self.seed)
+    def _found(self, cut: Cut) -> tuple[Cut, Kept]:
+        """The rows of all rows that these are in, and which of those they are."""
+        shard, rows = cut
+        kept = _kept_rows(self.every, shard, rate=self.rate, seed=self.seed)
+        at = np.flatnonzero(kept)[rows]
+        span = slice(int(at[0]), int(at[-1]) + 1)
+        return (shard, span), kept[span]
 
-    def _read(self, name: str, shards: Sequence[int], kept: Sequence[Kept]) -> NDArray[np.generic]:
-        folders = [self.folder / self.names[shard] for shard in shards]
+    def _read(self, name: str, found: Sequence[tuple[Cut, Kept]]) -> NDArray[np.generic]:
+        files = [self.folder / self.names[shard] / f"{name}.npy" for (shard, _), _ in found]
+        spans, kept = [rows for (_, rows), _ in found], [rows for _, rows in found]
         if name in RAGGED:
-            lengths = (np.load(folder / "lengths.npy", allow_pickle=False) for folder in folders)
+            lengths = [self.every.column("lengths", [cut]).astype(np.int64) for cut, _ in found]
             kept = [np.repeat(rows, behaviors) for rows, behaviors in zip(kept, lengths, strict=True)]
-        return read_kept([folder / f"{name}.npy" for folder in folders], kept)
+            spans = [self.every.behaviors_of(cut) for cut, _ in found]
+        return read_kept(files, spans, kept)
 
 
 def downsampled_shards(shards: Shards, *, rate: float, seed: int) -> Shards:
@@ -61,18 +68,17 @@ def downsampled_shards(shards: Shards, *, rate: float, seed: int) -> Shards:
     if rate == 1.0:
         return shards
     rows, behaviors = np.zeros_like(shards.rows), np.zeros_like(shards.behaviors)
-    for shard in range(len(shards)):
-        kept = _kept_rows(shards, shard, rate=rate, seed=seed)
-        rows[shard], behaviors[shard] = kept.sum(), Shards.column(shards, "lengths", [shard])[kept].sum()
+    for cut in shards.whole():
+        kept = _kept_rows(shards, cut[0], rate=rate, seed=seed)
+        rows[cut[0]], behaviors[cut[0]] = kept.sum(), shards.column("lengths", [cut])[kept].sum()
     told = {**vars(shards), "rows": rows, "behaviors": behaviors}
-    return DownsampledShards(**told, rate=rate, seed=seed)
+    return DownsampledShards(**told, every=shards, rate=rate, seed=seed)
 
 
 def _kept_rows(shards: Shards, shard: int, *, rate: float, seed: int) -> Kept:
     """[N] which of all rows of a shard stay; drawn by the shard's name, so that every reader draws the same."""
-    name = shards.names[shard]
-    label = np.load(shards.folder / name / "label.npy", allow_pickle=False)
-    return _drawn(label, rate, np.random.default_rng([seed, int(name)]))
+    label = shards.column("label", [(shard, slice(0, int(shards.rows[shard])))])
+    return _drawn(label, rate, np.random.default_rng([seed, int(shards.names[shard])]))
 
 
 def _drawn(label: NDArray[np.generic], rate: float, rng: np.random.Generator) -> Kept:

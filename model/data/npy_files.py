@@ -46,28 +46,30 @@ class NpyAppender:
         return self._digest.hexdigest()[:16]
 
 
-def read_into(files: Sequence[Path]) -> NDArray[np.generic]:
-    """The arrays of several files one after another, read without a copy of any."""
+def read_into(files: Sequence[Path], spans: Sequence[slice] | None = None) -> NDArray[np.generic]:
+    """The arrays of several files one after another, or of each file the entries of a span, read without a copy."""
     heads = [np.load(file, mmap_mode="r", allow_pickle=False) for file in files]
-    out = np.empty((sum(map(len, heads)), *heads[0].shape[1:]), dtype=heads[0].dtype)
+    parts = [head[span] for head, span in zip(heads, spans or [slice(None)] * len(heads), strict=True)]
+    out = np.empty((sum(map(len, parts)), *heads[0].shape[1:]), dtype=heads[0].dtype)
+    row_bytes = out[:1].nbytes if len(out) else 0
     at = 0
-    for file, head in zip(files, heads, strict=True):
+    for i, (file, part) in enumerate(zip(files, parts, strict=True)):
         with file.open("rb", buffering=0) as stream:
-            stream.seek(_HEADER)
-            part = out[at : at + len(head)]
-            if part.size:
-                stream.readinto(part.view(np.uint8).reshape(-1).data)
-        at += len(head)
+            stream.seek(_HEADER + row_bytes * (spans[i].start if spans else 0))
+            there = out[at : at + len(part)]
+            if there.size:
+                stream.readinto(there.view(np.uint8).reshape(-1).data)
+        at += len(part)
     return out
 
 
-def read_kept(files: Sequence[Path], kept: Sequence[NDArray[np.bool_]]) -> NDArray[np.generic]:
-    """`read_into` without the entries that are not kept; no more than one whole file is in memory at a time."""
+def read_kept(files: Sequence[Path], spans: Sequence[slice], kept: Sequence[NDArray[np.bool_]]) -> NDArray[np.generic]:
+    """`read_into` without the entries that are not kept; of one file at a time all of its span are in memory."""
     like = np.load(files[0], mmap_mode="r", allow_pickle=False)
     out = np.empty((int(sum(mask.sum() for mask in kept)), *like.shape[1:]), dtype=like.dtype)
     at = 0
-    for file, mask in zip(files, kept, strict=True):
-        part = np.load(file, allow_pickle=False)[mask]
+    for file, span, mask in zip(files, spans, kept, strict=True):
+        part = read_into([file], [span])[mask]
         out[at : at + len(part)] = part
         at += len(part)
     return out

@@ -1,6 +1,7 @@
 """What training and evaluation read: the rows of a split, in memory (`batches`) or on disk (`shards`)."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -11,6 +12,35 @@ from model.bundle.vocabulary import Ids
 
 if TYPE_CHECKING:
     from model.data.batches import EncodedSplit
+
+
+@dataclass(frozen=True, kw_only=True)
+class Drawn:
+    """One batch as a process has it: the `rows` that it holds, which are all `size` of them or, of a log in shards that
+    several processes read, those from place `start` on.
+
+    `places` says where in `rows` each lane's are; None: all in one, as in memory.
+    """
+
+    rows: Ids
+    size: int
+    start: int = 0
+    places: Mapping[int, slice] | None = None
+
+    @property
+    def held(self) -> slice:
+        """Which of the batch's rows are here."""
+        return slice(self.start, self.start + len(self.rows))
+
+    def lanes(self, rng: np.random.Generator) -> list[tuple[slice, np.random.Generator]]:
+        """The places of each lane's rows, and what is to be drawn for them from.
+
+        `rng` is then in the same state on all processes, and a lane's draws are the same whoever holds it.
+        """
+        if self.places is None:
+            return [(slice(0, self.size), rng)]
+        seed = int(rng.integers(2**63))
+        return [(place, np.random.default_rng([seed, lane])) for lane, place in self.places.items()]
 
 
 class Split(Protocol):
@@ -35,11 +65,17 @@ class Split(Protocol):
     def __len__(self) -> int:
         """Number of rows."""
 
-    def parts(self) -> "Iterator[EncodedSplit]":
-        """All rows in their order, as many at a time as the memory holds."""
+    def parts(self, reader: int = 0, readers: int = 1) -> "Iterator[EncodedSplit]":
+        """The rows of one of several readers, in their order, as many at a time as the memory holds."""
 
-    def order(self, *, batch_size: int, rng: np.random.Generator, bucket: bool) -> Iterator[Ids]:
-        """An epoch's batches, as row numbers. All that is drawn from `rng` is drawn before this returns."""
+    def scan(self, batch_size: int, *, reader: int = 0, readers: int = 1) -> Iterator[tuple[Ids, Tensors]]:
+        """The numbers and tensors of one batch after another, of rows of similar length, to be scored.
+
+        Several readers divide the batches, which are the same for any number of them.
+        """
+
+    def order(self, *, batch_size: int, rng: np.random.Generator, bucket: bool) -> Iterator[Drawn]:
+        """An epoch's batches. All that is drawn from `rng` is drawn before this returns."""
 
     def steps(self, batch_size: int) -> int:
         """About how many batches an epoch has."""

@@ -16,13 +16,17 @@ from model.bundle.schema import Schema
 from model.bundle.vocabulary import Ids
 from model.data.clicked_pairs import Pairs, open_clicked_pairs
 from model.data.downsample import downsampled_shards
+from model.data.lanes import Lanes
 from model.data.out_of_core import FORMAT, LOG
-from model.data.shards import ShardedSplit, Shards, read_shards
+from model.data.sharded_split import ShardedSplit
+from model.data.shards import Shards, read_shards
 
 
 @dataclass(frozen=True, kw_only=True)
 class ShardedLog:
-    """A log on disk, encoded. `memory_mb` is what the rows in memory may take; `splits` is as `assessment.summary`."""
+    """A log on disk, encoded. `memory_mb` is what a lane's rows in memory may take; `splits` is as
+    `assessment.summary`.
+    """
 
     folder: Path
     encoder: Encoder
@@ -32,14 +36,16 @@ class ShardedLog:
     bayes_auc: None = None  # nobody knows it here
 
     def shards(self, split: str) -> Shards:
-        """The shards of a split, which several readers may divide."""
+        """The shards of a split."""
         return read_shards(self.folder / split)
 
-    def split(self, split: str, *, rate: float = 1.0, seed: int = 0) -> ShardedSplit:
-        """The rows of a split, of those without a click about the share `rate`, drawn from the seed."""
+    def split(self, split: str, *, lanes: Lanes | None = None, rate: float = 1.0, seed: int = 0) -> ShardedSplit:
+        """The rows of a split, of which a process that trains with others reads its lanes; of those without a click
+        about the share `rate`, drawn from the seed.
+        """
         shards = self.shards(split)
         rows = int(self.memory_mb * (1 << 20) / shards.bytes_per_row())
-        return ShardedSplit(downsampled_shards(shards, rate=rate, seed=seed), window_rows=rows)
+        return ShardedSplit(downsampled_shards(shards, rate=rate, seed=seed), window_rows=rows, lanes=lanes)
 
     def activity(self, split: str) -> Ids:
         """[N] training rows of each row's user."""

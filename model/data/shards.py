@@ -3,15 +3,13 @@
 <split>/00017/label.npy user.npy timestamp.npy lengths.npy activity.npy history.npy request.*.npy items.*.npy
 
 A shard's files are plain `.npy`, a row or a behavior per entry, ids in the smallest integers that hold them. Rows are
-dealt to the shards in a random order, so that a reader who takes whole shards, in any order, sees no user, time or
-partition before the others; readers on several machines divide the list of shards.
+dealt to the shards in a random order, so that a reader who takes shards, or some rows of each, in any order, sees no
+user, time or partition before the others.
 """
 
-import hashlib
 import json
-import math
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -20,12 +18,13 @@ from numpy.typing import NDArray
 from model.bundle.encode import Tensors
 from model.bundle.errors import ConfigError
 from model.bundle.vocabulary import Ids
-from model.data.batches import EncodedSplit, batches_of
+from model.data.batches import EncodedSplit
 from model.data.npy_files import NpyAppender, read_into
 
 _Arrays = dict[str, NDArray[np.generic]]
 RAGGED = ("history",)  # one entry per behavior; all other arrays have one per row
 INDEX = "shards.json"
+Cut = tuple[int, slice]  # a shard, and which of its rows
 
 
 class ShardWriter:
@@ -76,33 +75,53 @@ class Shards:
         """Number of shards."""
         return len(self.names)
 
-    def share(self, rank: int, ranks: int) -> "Shards":
-        """The shards that one of several readers takes: every `ranks`-th, from `rank` on."""
-        mine = slice(rank, None, ranks)
-        return replace(
-            self,
-            names=self.names[mine],
-            rows=self.rows[mine],
-            behaviors=self.behaviors[mine],
-            digests=self.digests[mine],
-        )
-
     def bytes_per_row(self) -> float:
         """Bytes in memory, about: what the files of the fullest shard hold per row."""
         sizes = [sum(f.stat().st_size for f in (self.folder / n).iterdir()) for n in self.names[:3]]
         return max(size / max(int(rows), 1) for size, rows in zip(sizes, self.rows[:3], strict=True))
 
-    def read(self, shards: Sequence[int]) -> EncodedSplit:
-        """Some shards' rows, one shard after another."""
-        folders = [self.folder / self.names[shard] for shard in shards]
-        names = sorted(path.stem for path in folders[0].glob("*.npy"))
-        arrays = {name: read_into([folder / f"{name}.npy" for folder in folders]) for name in names}
+    def cuts(self, shards: Iterable[int], rows: slice) -> list[Cut]:
+        """Where the `rows` of these shards, one shard after another, are."""
+        out: list[Cut] = []
+        before = 0
+        for shard in shards:
+            start, stop = max(rows.start - before, 0), min(rows.stop - before, int(self.rows[shard]))
+            if start < stop:
+                out.append((shard, slice(start, stop)))
+            before += int(self.rows[shard])
+        return out
+
+    def whole(self) -> list[Cut]:
+        """All rows of every shard that has some."""
+        return self.cuts(range(len(self)), slice(0, int(self.rows.sum())))
+
+    def arrays(self, shard: int) -> list[str]:
+        """The names of a shard's arrays."""
+        return sorted(path.stem for path in (self.folder / self.names[shard]).glob("*.npy"))
+
+    def read(self, cuts: Sequence[Cut]) -> EncodedSplit:
+        """Rows of some shards, at least one, in this order. Nothing else is read but lengths of rows before them."""
+        folders = [self.folder / self.names[shard] for shard, _ in cuts]
+        rows, behaviors = [rows for _, rows in cuts], [self.behaviors_of(cut) for cut in cuts]
+        names = self.arrays(cuts[0][0])
+        spans = {name: behaviors if name in RAGGED else rows for name in names}
+        arrays = {name: read_into([folder / f"{name}.npy" for folder in folders], spans[name]) for name in names}
         return split_of(arrays)
 
-    def column(self, name: str, shards: Sequence[int] | None = None) -> NDArray[np.generic]:
-        """One column of all rows, or of some shards' rows."""
-        names = self.names if shards is None else [self.names[shard] for shard in shards]
-        return read_into([self.folder / shard / f"{name}.npy" for shard in names])
+    def column(self, name: str, cuts: Sequence[Cut] | None = None) -> NDArray[np.generic]:
+        """One column of all rows, or of some."""
+        if cuts is None:
+            return read_into([self.folder / shard / f"{name}.npy" for shard in self.names])
+        files = [self.folder / self.names[shard] / f"{name}.npy" for shard, _ in cuts]
+        return read_into(files, [rows for _, rows in cuts])
+
+    def behaviors_of(self, cut: Cut) -> slice:
+        """Which of a shard's behaviors some of its rows have."""
+        shard, rows = cut
+        if rows == slice(0, int(self.rows[shard])):
+            return slice(0, int(self.behaviors[shard]))
+        lengths = self.column("lengths", [(shard, slice(0, rows.stop))]).astype(np.int64)
+        return slice(int(lengths[: rows.start].sum()), int(lengths.sum()))
 
 
 def read_shards(folder: Path) -> Shards:
@@ -117,111 +136,6 @@ def read_shards(folder: Path) -> Shards:
         raise ConfigError(file=str(path), key="(file)", found=str(error), allowed=allowed) from error
     names = tuple(f"{shard:05}" for shard in range(len(rows)))
     return Shards(folder=folder, names=names, rows=rows, behaviors=behaviors, digests=digests)
-
-
-class ShardedSplit:
-    """A `Split` of which no more than some shards are in memory at a time: the window.
-
-    Rows are numbered shard after shard. An epoch draws the order of the shards, reads them window by window, and draws
-    the order of the rows inside each; a batch never spans two windows, so the last one of a window may be shorter.
-    """
-
-    def __init__(self, shards: Shards, *, window_rows: int) -> None:
-        """A window is as many shards as have `window_rows` rows, at least one."""
-        self.shards = shards
-        self.window = max(window_rows // max(int(shards.rows.max(initial=1)), 1), 1)
-        self._loaded: tuple[int, EncodedSplit] | None = None
-        self._starts = np.concatenate([[0], np.cumsum(self.shards.rows)])
-        self._group(np.arange(len(self.shards)))
-
-    def __len__(self) -> int:
-        """Number of rows."""
-        return int(self._starts[-1])
-
-    @property
-    def label(self) -> NDArray[np.float32]:
-        """[N] read anew each time, as are the other columns."""
-        return self.shards.column("label").astype(np.float32, copy=False)
-
-    @property
-    def user(self) -> Ids:
-        """[N] equal for rows of one user."""
-        return self.shards.column("user").astype(np.int64, copy=False)
-
-    @property
-    def timestamp(self) -> Ids:
-        """[N] seconds."""
-        return self.shards.column("timestamp").astype(np.int64, copy=False)
-
-    @property
-    def lengths(self) -> Ids:
-        """[N] behaviors in each row's history."""
-        return self.shards.column("lengths").astype(np.int64)
-
-    def parts(self) -> Iterator[EncodedSplit]:
-        """All rows, window by window."""
-        for start in range(0, len(self.shards), self.window):
-            yield self.shards.read(range(start, min(start + self.window, len(self.shards))))
-
-    def steps(self, batch_size: int) -> int:
-        """Batches of an epoch; one of other windows may have a few more or less."""
-        return sum(math.ceil(int(self.shards.rows[w].sum()) / batch_size) for w in self._windows)
-
-    def order(self, *, batch_size: int, rng: np.random.Generator, bucket: bool) -> Iterator[Ids]:
-        """An epoch's batches; two numbers are drawn from `rng`, from which all else follows."""
-        seed = rng.integers(2**63, size=2).tolist()
-        self._group(np.random.default_rng(seed).permutation(len(self.shards)))
-        return self._order(batch_size, seed, bucket=bucket)
-
-    def take(self, rows: Ids) -> Tensors:
-        """The tensors of rows of one window. Raises ValueError for rows of several."""
-        window, at = self._in_window(rows)
-        return window.take(at)
-
-    def users(self, rows: Ids) -> Ids:
-        """[B] the users of rows of one window."""
-        window, at = self._in_window(rows)
-        return window.user[at]
-
-    def span(self) -> tuple[int, int]:
-        """First and last timestamp, shard by shard."""
-        some = np.flatnonzero(self.shards.rows).tolist()
-        columns = (self.shards.column("timestamp", [shard]).astype(np.int64) for shard in some)
-        spans = [(int(times.min()), int(times.max())) for times in columns]
-        return min(first for first, _ in spans), max(last for _, last in spans)
-
-    def digest(self) -> str:
-        """Equal for shards that hold equal rows."""
-        return hashlib.sha256("".join(self.shards.digests).encode()).hexdigest()[:16]
-
-    def _group(self, order: Ids) -> None:
-        self._windows = [order[i : i + self.window] for i in range(0, len(order), self.window)]
-        self._window_of = np.empty(len(order), dtype=np.int64)
-        for at, window in enumerate(self._windows):
-            self._window_of[window] = at
-        self._loaded = None
-
-    def _in_window(self, rows: Ids) -> tuple[EncodedSplit, Ids]:
-        """The window that holds these rows, read if it is another one than the last, and where in it they are."""
-        shard = np.searchsorted(self._starts, rows, side="right") - 1
-        at = int(self._window_of[shard[0]])
-        if (self._window_of[shard] != at).any():
-            raise ValueError("rows of several windows; a batch comes from `order`")
-        window = self._windows[at]
-        if self._loaded is None or self._loaded[0] != at:
-            self._loaded = None  # the old one is freed before the new one is read
-            self._loaded = at, self.shards.read(window.tolist())
-        before = np.zeros(len(self.shards), dtype=np.int64)
-        before[window] = np.cumsum(self.shards.rows[window]) - self.shards.rows[window] - self._starts[window]
-        return self._loaded[1], rows + before[shard]
-
-    def _order(self, batch_size: int, seed: list[int], *, bucket: bool) -> Iterator[Ids]:
-        for at, window in enumerate(self._windows):
-            numbers = np.concatenate([np.arange(self._starts[s], self._starts[s + 1]) for s in window])
-            lengths = self.shards.column("lengths", window.tolist()).astype(np.int64)
-            rng = np.random.default_rng([*seed, at])
-            for batch in batches_of(lengths, batch_size=batch_size, rng=rng, bucket=bucket):
-                yield numbers[batch]
 
 
 def _arrays(rows: EncodedSplit) -> _Arrays:

@@ -7,8 +7,9 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,17 +18,23 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from model.checkpoint import CHECKPOINT
-from model.config import read_config
+from model.checkpoint import CHECKPOINT, Checkpoints
+from model.config import RunConfig, read_config
 from model.evaluate import predict_logit
-from model.pipeline import checkpoints_of, prepare, run_training
-from model.prepare_command import read_with_progress
-from tests.integration.rank_worker import CONFIG, NETS, ROWS, Material
+from model.prepare_command import prepare
+from model.train_command import train_configured
+from tests.integration.rank_worker import BATCH, CONFIG, ROWS, RUNS, Material
 
 ROOT = Path(__file__).parents[2]
-TINY = """
+LOG = """
 name = "tiny"
 data = { format = "synthetic", synthetic = { users = 40, items = 50, categories = 5, impressions_per_user = 40 } }
+"""
+SHARDS = """
+name = "tiny"
+data = { format = "shards", path = "shards" }
+"""
+TINY = """
 net = { kind = "base", head = [16], dropout = 0.2 }
 train = { epochs = 3, batch_size = 64, patience = 9, checkpoint_batches = 5 }
 [schema]
@@ -51,6 +58,7 @@ class Pair:
 def pair(tmp_path_factory: pytest.TempPathFactory) -> Pair:
     """Two processes as torchrun would start them, but for its agent, which would stop the one when the other dies."""
     folder = tmp_path_factory.mktemp("pair")
+    Material().write_shards(folder / "shards")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -70,34 +78,43 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> Pair:
 
 
 @pytest.fixture(scope="module")
-def alone() -> dict[str, dict[str, Any]]:
-    """The same runs in this process, and its scores of the training rows."""
+def alone(pair: Pair) -> dict[str, dict[str, Any]]:
+    """The same runs in this process; of rows in shards it takes the lanes of both."""
+    with one_thread(), torch.random.fork_rng(devices=[]):
+        return {name: material_of(place, pair).trained(net) for name, (place, net) in RUNS.items()}
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Sums of two threads are rounded otherwise."""
     threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # sums of two threads are rounded otherwise
+    torch.set_num_threads(1)
     try:
-        with torch.random.fork_rng(devices=[]):
-            material = Material()
-            return {name: material.trained(name) for name in NETS}
+        yield
     finally:
         torch.set_num_threads(threads)
 
 
-@pytest.mark.parametrize("name", NETS)
+def material_of(place: str, pair: Pair) -> Material:
+    return Material().in_shards(pair.folder / "shards") if place == "shards" else Material()
+
+
+@pytest.mark.parametrize("name", RUNS)
 def test_two_ranks_train_as_one(pair: Pair, alone: dict[str, dict[str, Any]], name: str) -> None:
-    """Loss of every batch, AUC of every evaluation and final weights: those of one process, to rounding, although
-    dropout, negatives, Dice, both regularisations and a last batch of one row look at the whole batch.
+    """Loss of every batch and final weights: those of one process, to rounding, although dropout, negatives, Dice, both
+    regularisations and a last batch of one row look at the whole batch. AUC of every evaluation: the very same.
     """
     one, told = alone[name], json.loads((pair.folder / "told-0.json").read_text())[name]
     weights = load_file(pair.folder / f"{name}-0.safetensors")
 
-    assert len(told["loss"]) == CONFIG.epochs * 13
-    assert told["loss"] == pytest.approx(one["loss"], abs=1e-5)
-    assert told["auc"] == pytest.approx(one["auc"], abs=1e-3)
+    assert len(told["loss"]) == CONFIG.epochs * (14 if name == "sharded" else 13)
+    assert told["loss"] == pytest.approx(one["loss"], abs=1e-6)
+    assert told["auc"] == one["auc"]
     for key, weight in one["weights"].items():
         torch.testing.assert_close(weights[key], weight, atol=2e-4, rtol=0)
 
 
-@pytest.mark.parametrize("name", NETS)
+@pytest.mark.parametrize("name", RUNS)
 def test_all_ranks_hold_the_same_weights(pair: Pair, name: str) -> None:
     """Bit for bit, and they say the same of losses and AUC: nobody has to be asked which net is the right one."""
     first, second = (load_file(pair.folder / f"{name}-{rank}.safetensors") for rank in (0, 1))
@@ -107,29 +124,43 @@ def test_all_ranks_hold_the_same_weights(pair: Pair, name: str) -> None:
     assert told[0] == told[1]
 
 
-@pytest.mark.parametrize("name", NETS)
+@pytest.mark.parametrize("name", RUNS)
 def test_scores_gathered_from_ranks_are_those_of_one_process(pair: Pair, name: str) -> None:
     """With the same weights every score is the same bit for bit, so AUC is exactly the same, on each rank."""
-    material = Material()
-    net = material.net(name)
+    place, kind = RUNS[name]
+    material = material_of(place, pair)
+    net = material.net(kind)
     net.load_state_dict(load_file(pair.folder / f"{name}-0.safetensors"))
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
 
-    scores = predict_logit(net, material.samples.train, batch_size=100)
+    with one_thread():
+        scores = predict_logit(net, material.samples.train, batch_size=BATCH)
 
-    torch.set_num_threads(threads)
     assert len(scores) == ROWS
     for rank in (0, 1):
         np.testing.assert_array_equal(np.load(pair.folder / f"{name}-{rank}.npy"), scores)
 
 
-def test_resumed_ranks_end_as_if_never_stopped(pair: Pair) -> None:
+@pytest.mark.parametrize(("place", "name"), [("memory", "dien"), ("shards", "sharded")])
+def test_resumed_ranks_end_as_if_never_stopped(pair: Pair, place: str, name: str) -> None:
     """Interrupted between two checkpoints and gone on with: the same weights, bit for bit."""
-    whole = load_file(pair.folder / "dien-0.safetensors")
+    whole = load_file(pair.folder / f"{name}-0.safetensors")
     for rank in (0, 1):
-        again = load_file(pair.folder / f"resumed-{rank}.safetensors")
+        again = load_file(pair.folder / f"resumed-{place}-{rank}.safetensors")
         assert all(torch.equal(whole[key], again[key]) for key in whole)
+
+
+def test_one_process_goes_on_with_what_two_read(pair: Pair, tmp_path: Path) -> None:
+    """In the middle of an epoch of rows in shards, with the lanes of both: to rounding the same weights."""
+    whole = load_file(pair.folder / "sharded-0.safetensors")
+    (tmp_path / CHECKPOINT).write_bytes((pair.folder / "shards" / "kept").read_bytes())
+
+    with one_thread(), torch.random.fork_rng(devices=[]):
+        checkpoints = Checkpoints(tmp_path, identity={}, resume=True)
+        run = material_of("shards", pair).trained("dien", checkpoints)
+
+    assert len(run["loss"]) == 9
+    for key, weight in whole.items():
+        torch.testing.assert_close(run["weights"][key], weight, atol=2e-4, rtol=0)
 
 
 def test_a_rank_that_loses_another_says_so(pair: Pair) -> None:
@@ -140,10 +171,12 @@ def test_a_rank_that_loses_another_says_so(pair: Pair) -> None:
 
 def test_a_killed_worker_ends_the_run_and_one_process_goes_on(tmp_path: Path) -> None:
     """torchrun reports the SIGKILL and exits with an error; what it left is gone on with, here by one process alone,
-    and comes to the AUCs of a run without a break.
+    which takes both lanes of the shards unasked, and comes to the AUCs of a run without a break.
     """
-    config, out, printed = tmp_path / "run.toml", tmp_path / "run", tmp_path / "printed"
-    config.write_text(TINY)
+    log, config, out, printed = (tmp_path / name for name in ("log.toml", "run.toml", "run", "printed"))
+    log.write_text(LOG + TINY)
+    config.write_text(SHARDS + TINY)
+    prepare(log, tmp_path / "shards", shards=True)
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     command = [*torchrun, "-m", "model.cli", "train", str(config), "--out", str(out)]
     with printed.open("wb") as file, subprocess.Popen(command, cwd=ROOT, stdout=file, stderr=file) as agent:
@@ -158,18 +191,15 @@ def test_a_killed_worker_ends_the_run_and_one_process_goes_on(tmp_path: Path) ->
     assert code != 0
     assert "SIGKILL" in printed.read_text()
     assert not (out / "weights.safetensors").exists()
-    whole, resumed = (train_here(config, folder, resume=True) for folder in (tmp_path / "whole", out))
-    assert resumed == pytest.approx(whole, abs=1e-3)
-
-
-def train_here(config: Path, out: Path, *, resume: bool) -> list[float]:
-    """The AUCs of all evaluations of a run in this process."""
     settings = read_config(config)
-    log, _ = read_with_progress(settings)
-    prepared = prepare(log, settings)
-    checkpoints = checkpoints_of(prepared, settings, folder=out, resume=resume)
-    run, _ = run_training(log, prepared, settings, checkpoints=checkpoints)
-    return [evaluation["auc"] for evaluation in run.metrics["evaluations"]]
+    lanes = replace(settings, data=replace(settings.data, lanes=2))
+    assert train_here(settings, out) == pytest.approx(train_here(lanes, tmp_path / "whole"), abs=1e-3)
+
+
+def train_here(settings: RunConfig, out: Path) -> list[float]:
+    """The AUCs of all evaluations of a run that this process begins, or goes on with."""
+    train_configured(settings, out=out, resume=True)
+    return [evaluation["auc"] for evaluation in json.loads((out / "metrics.json").read_text())["evaluations"]]
 
 
 def children(pid: int) -> list[int]:

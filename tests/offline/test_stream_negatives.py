@@ -1,6 +1,5 @@
 """Non-clicks of a log in shards: fewer of them, and drawn anew, as of a log in memory."""
 
-import itertools
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +11,10 @@ from model.data.batches import EncodedSplit, encode_split
 from model.data.clicked_pairs import clicked_pairs, open_clicked_pairs, write_clicked_pairs
 from model.data.downsample import downsampled_shards
 from model.data.fresh_negatives import FreshNegatives
+from model.data.lanes import lanes_of
 from model.data.log import Log
-from model.data.shards import ShardedSplit, Shards, ShardWriter, read_shards
+from model.data.sharded_split import ShardedSplit
+from model.data.shards import Shards, ShardWriter, read_shards
 from model.data.synthetic import synthetic_schema
 from model.data.vocab import fit_encoder
 
@@ -56,20 +57,32 @@ def test_every_click_stays_and_a_share_of_the_rest(shards: Shards, whole: Encode
     assert whole.lengths[at].sum() == kept.behaviors.sum()
     assert numbers(downsampled_shards(shards, rate=RATE, seed=1)) == at.tolist()
     assert numbers(downsampled_shards(shards, rate=RATE, seed=2)) != at.tolist()
-    shares = [numbers(kept.share(rank, 2)) for rank in range(2)]
-    assert sorted(itertools.chain(*shares)) == sorted(at.tolist())
+    split = ShardedSplit(kept, window_rows=len(at))
+    shares = [part.label for reader in range(2) for part in split.parts(reader, 2)]
+    assert np.concatenate(shares).tolist() == split.label.tolist()
     assert downsampled_shards(shards, rate=1.0, seed=1) is shards
 
 
-@pytest.mark.parametrize("bucket", [False, True])
-def test_an_epoch_has_every_kept_row_once(shards: Shards, whole: EncodedSplit, bucket: bool) -> None:
-    """Each batch holds what the rows held in memory; no window has more rows than asked for."""
+@pytest.mark.parametrize(("bucket", "readers"), [(False, 1), (True, 1), (False, 3)])
+def test_an_epoch_has_every_kept_row_once(shards: Shards, whole: EncodedSplit, bucket: bool, readers: int) -> None:
+    """Over all processes that read their lanes; each batch holds what the rows held in memory, no window has more rows
+    than asked for.
+    """
     kept = downsampled_shards(shards, rate=RATE, seed=1)
-    sharded = ShardedSplit(kept, window_rows=TOGETHER * int(kept.rows.max()))
-    at = np.array(numbers(kept))
-    order = list(sharded.order(batch_size=64, rng=np.random.default_rng(0), bucket=bucket))
+    all_rows = []
+    for rank in range(readers):
+        lanes = lanes_of(0, rank=rank, ranks=readers)
+        sharded = ShardedSplit(kept, window_rows=TOGETHER * int(kept.rows.max()), lanes=lanes)
+        all_rows += check_epoch(sharded, whole, bucket=bucket)
+    assert list(range(len(sharded))) == sorted(all_rows)
 
-    assert list(range(len(sharded))) == sorted(itertools.chain(*order))
+
+def check_epoch(sharded: ShardedSplit, whole: EncodedSplit, *, bucket: bool) -> list[int]:
+    """What a process takes in an epoch is right; the numbers of its rows."""
+    kept = sharded.shards
+    at = np.array(numbers(kept))
+    order = [drawn.rows for drawn in sharded.order(batch_size=64, rng=np.random.default_rng(0), bucket=bucket)]
+
     assert abs(len(order) - sharded.steps(64)) <= SHARDS // TOGETHER + 1
     assert max(len(part) for part in sharded.parts()) <= TOGETHER * kept.rows.max()
     for rows in order:
@@ -80,6 +93,7 @@ def test_an_epoch_has_every_kept_row_once(shards: Shards, whole: EncodedSplit, b
         np.testing.assert_array_equal(whole.user[at[rows]], sharded.users(rows))
     times = whole.timestamp[at]
     assert (times.min(), times.max()) == sharded.span()
+    return np.concatenate(order).tolist()
 
 
 @pytest.mark.parametrize("bucket_rows", [1 << 22, 50])
@@ -124,7 +138,8 @@ def test_drawn_items_are_known_and_not_clicked(shards: Shards, whole: EncodedSpl
     clicks = set(zip(whole.user[clicked].tolist(), items[clicked].tolist(), strict=True))
     drawn = 0
 
-    for i, rows in enumerate(sharded.order(batch_size=256, rng=np.random.default_rng(3), bucket=False)):
+    for i, batch_rows in enumerate(sharded.order(batch_size=256, rng=np.random.default_rng(3), bucket=False)):
+        rows = batch_rows.rows
         batch = sharded.take(rows)
         found = fresh.redraw(batch, rows, np.random.default_rng(i))
         expected = in_memory.redraw(whole.take(at[rows]), at[rows], np.random.default_rng(i))
