@@ -9,6 +9,8 @@ A review is a behavior whatever its rating, as in DIEN's experiments; what can b
 category is the last of the first path. Ids are hashes of the texts (`text_ids`).
 """
 
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,7 @@ from model.data.reading import Reading
 from model.data.source import File, find_files
 from model.data.text_ids import numbered
 
+TWICE = "the same review once more"
 _META = "meta_"
 
 
@@ -33,24 +36,47 @@ def read_amazon_reviews(folder: Path, schema: Schema, reading: Reading) -> Inter
     and line.
     """
     keys = schema.keys
+    stream = stream_amazon_reviews(folder, schema, reading)
+    rows = pl.concat(stream.pieces)
+    ratings = rows.unique([keys.user, keys.item, keys.timestamp], keep="first", maintain_order=True)
+    reading.leave_out(TWICE, len(rows) - len(ratings))
+    return Interactions(ratings=ratings, items=stream.items(), next_item=True)
+
+
+@dataclass(frozen=True)
+class ReviewStream:
+    """The reviews block by block, those that are there twice included; `items` is asked for when they are read."""
+
+    pieces: Iterator[pl.DataFrame]
+    items: Callable[[], pl.DataFrame]
+
+
+def stream_amazon_reviews(folder: Path, schema: Schema, reading: Reading) -> ReviewStream:
+    """`read_amazon_reviews`, of which only the items are held in memory. Raises ConfigError, also while it is read."""
+    keys = schema.keys
     files = find_files(folder, (".json", ".jsonl"))
     reviews = [file for file in files if not file.name.startswith(_META)]
     metadata = [file for file in files if file.name.startswith(_META)]
     if not reviews:
         raise ConfigError(file=str(folder), key="file", found=[f.name for f in files], allowed="a file of reviews")
+    asked = asked_beyond(keys.item, schema.item)
+    if asked and (not metadata or keys.category is None):
+        raise ConfigError(file=str(folder), key="file", found="no metadata", allowed=f"a file {_META}*.json")
+    texts = [keys.user] if field_types(schema.user).get(keys.user) == pl.Int64 else []
     columns = {keys.user: pl.String, keys.item: pl.String, "rating": pl.Float64, keys.timestamp: pl.Int64}
     said = "JSON with reviewerID, asin, overall, unixReviewTime"
-    rows = pl.concat(f for one in reviews for f in scan_objects(one, columns, reading, pick=_review, allowed=said))
-    ratings = rows.unique([keys.user, keys.item, keys.timestamp], keep="first", maintain_order=True)
-    reading.leave_out("the same review once more", len(rows) - len(ratings))
-    texts = [keys.user] if field_types(schema.user).get(keys.user) == pl.Int64 else []
-    items = ratings.select(keys.item).unique().sort(keys.item)
-    if asked_beyond(keys.item, schema.item):
-        if not metadata or keys.category is None:
-            raise ConfigError(file=str(folder), key="file", found="no metadata", allowed=f"a file {_META}*.json")
-        items = _with_categories(items, metadata, keys.category, reading)
-    ratings = numbered(ratings, [*texts, keys.item], reading).with_columns(pl.lit(1.0).alias("rating"))
-    return Interactions(ratings=ratings, items=numbered(items, [keys.item], reading), next_item=True)
+
+    def pieces() -> Iterator[pl.DataFrame]:
+        for block in (f for one in reviews for f in scan_objects(one, columns, reading, pick=_review, allowed=said)):
+            yield numbered(block, [*texts, keys.item], reading).with_columns(pl.lit(1.0).alias("rating"))
+
+    def items() -> pl.DataFrame:
+        shown = reading.names[keys.item].select(pl.col("text").alias(keys.item)).sort(keys.item)
+        if asked and keys.category is not None:
+            shown = _with_categories(shown, metadata, keys.category, reading)
+        return numbered(shown, [keys.item], reading)
+
+    return ReviewStream(pieces(), items)
 
 
 def _with_categories(items: pl.DataFrame, metadata: list[File], category: str, reading: Reading) -> pl.DataFrame:

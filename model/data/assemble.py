@@ -3,7 +3,6 @@
 import dataclasses
 from dataclasses import dataclass
 
-import numpy as np
 import polars as pl
 
 from model.bundle.errors import ConfigError
@@ -13,7 +12,7 @@ from model.data.data_config import DataConfig
 from model.data.gathered import gather_behaviors, gather_items
 from model.data.history import impressions, positives
 from model.data.interactions import Interactions
-from model.data.next_item import Draw, last_of_users, next_items, with_drawn
+from model.data.next_item import NONE_FOUND, Draw, last_of_users, met_counts, next_items, with_drawn
 from model.data.reading import Reading
 from model.data.split import split_by_time
 from model.data.task import Log
@@ -35,8 +34,10 @@ def from_interactions(source: Interactions, config: DataConfig, schema: Schema, 
         ratings = join_users(ratings, source.users, keys.user, file=file)
     rows = impressions(ratings, schema, positive_rating=lowest)
     if source.next_item:
-        draw = Draw(negatives=config.negatives, rng=np.random.default_rng(config.seed), reading=reading)
-        rows = with_drawn(next_items(rows, schema, reading), items, ratings, schema, draw)
+        draw = Draw(met_counts(ratings[keys.item]), negatives=config.negatives, seed=config.seed)
+        clicks = next_items(rows, schema, reading)
+        rows = with_drawn(clicks, items, ratings, schema, draw)
+        reading.leave_out(NONE_FOUND, 2 * len(clicks) - len(rows))
     train, valid, test = _split(checked_impressions(rows, schema, file=file), config, schema, last=source.next_item)
     log = Log(
         train=train,

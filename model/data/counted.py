@@ -15,34 +15,14 @@ from model.bundle.encode import Encoder
 from model.bundle.schema import SIDES, Feature, Schema
 from model.bundle.vocabulary import Hashed, IdIndex, Ids, Vocabulary
 from model.data.columns import history_columns
+from model.data.pile import Tally
 from model.data.ragged import to_flat
 from model.data.scaling import fit_scaling
 from model.data.vocab import catalogue_of, vocabulary_of
 
-_COMPACT = 1 << 20  # rows of counts that pile up before equal ids are added together
 _SAMPLE = 1 << 20  # values of a dense feature
 
 Count = Mapping[str, pl.Expr]
-
-
-class Tally:
-    """Sums by value, of pieces."""
-
-    def __init__(self) -> None:
-        self._pieces: list[pl.DataFrame] = []
-        self._limit = _COMPACT
-
-    def add(self, piece: pl.DataFrame) -> None:
-        """Add rows whose first column is `id`; all others are summed up."""
-        self._pieces.append(piece)
-        if sum(map(len, self._pieces)) > self._limit:
-            self._limit = 2 * len(self.total()) + _COMPACT
-
-    def total(self) -> pl.DataFrame:
-        """The sums so far, a row per `id`."""
-        together = pl.concat(self._pieces).group_by("id").agg(pl.all().sum())
-        self._pieces = [together]
-        return together
 
 
 class Sample:

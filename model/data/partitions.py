@@ -6,6 +6,7 @@ user's newest clicks are carried from each cut to the next: histories come out a
 
 import copy
 from collections.abc import Iterator
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
@@ -21,13 +22,41 @@ _PARTITIONS = 64
 _DEEPEST = 2  # times that a partition is cut by user before it is cut by time
 
 
-class Partitions:
-    """Ratings by user in files of `folder`; `positive_rating` says which of them are clicks."""
+@dataclass(frozen=True)
+class Piece:
+    """All rows of some users, with the column `CARRIED`; or of some time, and then `met` has user and item of all rows
+    of theirs.
+    """
 
-    def __init__(
-        self, folder: Path, schema: Schema, *, positive_rating: float, depth: int = 0, parts: int = _PARTITIONS
-    ) -> None:
-        self._folder, self._schema, self._positive, self._depth = folder, schema, positive_rating, depth
+    rows: pl.DataFrame
+    met: pl.DataFrame | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cut:
+    """How rows are put into pieces.
+
+    positive_rating  which ratings are clicks
+    once  columns; of rows that are equal in them the first one counts
+    """
+
+    positive_rating: float
+    once: tuple[str, ...] = ()
+
+    def read(self, files: list[Path], where: pl.Expr | None = None) -> pl.DataFrame:
+        """The rows of some files of which `where` is true, none of them carried."""
+        parts = [pl.read_parquet(file) for file in files]
+        rows = pl.concat(parts if where is None else [part.filter(where) for part in parts])
+        if self.once:
+            rows = rows.unique(self.once, keep="first", maintain_order=True)
+        return rows.with_columns(pl.lit(value=False).alias(CARRIED))
+
+
+class Partitions:
+    """Ratings by user in files of `folder`."""
+
+    def __init__(self, folder: Path, schema: Schema, cut: Cut, *, depth: int = 0, parts: int = _PARTITIONS) -> None:
+        self._folder, self._schema, self._how, self._depth = folder, schema, cut, depth
         self._rows = np.zeros(parts, dtype=np.int64)
         self._files = 0
         self._finer: dict[int, Partitions] = {}
@@ -54,13 +83,14 @@ class Partitions:
             out.append(mine)
         return [mine for mine in out if len(mine)]
 
-    def times(self) -> Iterator[np.ndarray]:
-        """All timestamps, some at a time."""
+    def times(self, where: pl.Expr) -> Iterator[np.ndarray]:
+        """The timestamps of all rows of whose ratings `where` is true, some at a time."""
         for file in sorted(self._folder.glob("*.parquet")):
-            yield pl.read_parquet(file, columns=[self._schema.keys.timestamp]).to_series().to_numpy()
+            rows = pl.read_parquet(file, columns=[self._schema.keys.timestamp, "rating"])
+            yield rows.filter(where)[self._schema.keys.timestamp].to_numpy()
 
-    def pieces(self, most: int) -> Iterator[pl.DataFrame]:
-        """All rows once, with the column `CARRIED`, about `most` at a time.
+    def pieces(self, most: int) -> Iterator[Piece]:
+        """All rows once, about `most` at a time.
 
         The rows of a user come in one piece, or in several by time, and then each begins with the user's newest
         `max_history` clicks of the pieces before.
@@ -77,15 +107,13 @@ class Partitions:
         if together:
             yield self._read(together)
 
-    def _read(self, parts: list[int]) -> pl.DataFrame:
-        files = [file for part in parts for file in self._of(part)]
-        rows = pl.concat([pl.read_parquet(file) for file in files])
-        return rows.with_columns(pl.lit(value=False).alias(CARRIED))
+    def _read(self, parts: list[int]) -> Piece:
+        return Piece(self._how.read([file for part in parts for file in self._of(part)]))
 
     def _of(self, part: int) -> list[Path]:
         return sorted(self._folder.glob(f"{part:02}-*.parquet"))
 
-    def _large(self, part: int, most: int) -> Iterator[pl.DataFrame]:
+    def _large(self, part: int, most: int) -> Iterator[Piece]:
         """A partition too large: cut by user, and where that was tried before, by time."""
         if self._depth == _DEEPEST:
             yield from self._by_time(part, most)
@@ -96,7 +124,7 @@ class Partitions:
 
     def _cut(self, part: int, most: int) -> "Partitions":
         folder, parts = self._folder / f"{part:02}", min(2 * int(self._rows[part]) // most + 1, _PARTITIONS)
-        finer = Partitions(folder, self._schema, positive_rating=self._positive, depth=self._depth + 1, parts=parts)
+        finer = Partitions(folder, self._schema, self._how, depth=self._depth + 1, parts=parts)
         read: list[pl.DataFrame] = []
         for file in self._of(part):
             read.append(pl.read_parquet(file))
@@ -107,11 +135,12 @@ class Partitions:
             finer.add(pl.concat(read))
         return finer
 
-    def _by_time(self, part: int, most: int) -> Iterator[pl.DataFrame]:
+    def _by_time(self, part: int, most: int) -> Iterator[Piece]:
         keys, files = self._schema.keys, self._of(part)
         times = np.sort(
             np.concatenate([pl.read_parquet(f, columns=[keys.timestamp])[keys.timestamp].to_numpy() for f in files])
         )
+        met = pl.concat(pl.read_parquet(f, columns=[keys.user, keys.item]).unique() for f in files).unique()
         # Rows of one time stay together: none may see another.
         borders = [None, *np.unique(times[most::most]).tolist(), None]
         carried: pl.DataFrame | None = None
@@ -120,10 +149,9 @@ class Partitions:
             inside = (pl.lit(value=True) if first is None else at >= first) & (
                 pl.lit(value=True) if after is None else at < after
             )
-            rows = pl.concat([pl.read_parquet(file).filter(inside) for file in files])
-            rows = rows.with_columns(pl.lit(value=False).alias(CARRIED))
+            rows = self._how.read(files, inside)
             piece = rows if carried is None else pl.concat([carried, rows])
-            yield piece
-            clicks = piece.filter(pl.col("rating") >= self._positive).sort(keys.user, keys.timestamp, ORDER)
+            yield Piece(piece, met)
+            clicks = piece.filter(pl.col("rating") >= self._how.positive_rating).sort(keys.user, keys.timestamp, ORDER)
             newest = clicks.group_by(keys.user, maintain_order=True).tail(self._schema.max_history)
             carried = newest.select(rows.columns).with_columns(pl.lit(value=True).alias(CARRIED))

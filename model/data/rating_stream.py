@@ -1,22 +1,29 @@
-"""A log of labelled rows that is read in pieces: what preparation out of core asks of a reader."""
+"""A log that is read in pieces: what preparation out of core asks of a reader."""
 
+import itertools
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import polars as pl
 
 from model.bundle.errors import ConfigError
 from model.bundle.schema import Schema
+from model.data.amazon_reviews import TWICE as REVIEW_TWICE
+from model.data.amazon_reviews import stream_amazon_reviews
 from model.data.atomic import read_atomic
 from model.data.columns import history_columns, negative_columns
 from model.data.data_config import DataConfig
+from model.data.history import ORDER
 from model.data.interactions import Interactions
 from model.data.movielens import read_movielens
+from model.data.next_item_rows import NextItems
+from model.data.piece_rows import Beside, Kind, Labelled
 from model.data.reading import Reading
 from model.data.synthetic import synthesize
-from model.data.table import scan_table
+from model.data.table import TWICE, scan_table
 from model.data.table_columns import FORMS
+from model.data.taobao_ads import stream_taobao_ads
 from model.data.text_ids import numbered
 
 PIECE_ROWS = 1 << 19
@@ -24,41 +31,66 @@ PIECE_ROWS = 1 << 19
 
 @dataclass(frozen=True, kw_only=True)
 class RatingStream:
-    """`Interactions` whose ratings come in pieces, in the log's order.
+    """`Interactions` whose ratings come in pieces, in the log's order; `kind` says what impressions they are.
 
-    Without `items` the catalogue is gathered from the ratings: of an item the newest values.
+    `items` is asked for when the pieces are read; without it the catalogue is gathered from the ratings: of an item the
+    newest values. `reading` is told what is left out later.
     """
 
     pieces: Iterator[pl.DataFrame]
-    positive_rating: float
-    items: pl.DataFrame | None = None
+    kind: Kind
+    items: Callable[[], pl.DataFrame] | None = None
     users: pl.DataFrame | None = None
+    reading: Reading = field(default_factory=Reading)
 
 
 def in_pieces(log: Interactions, *, positive_rating: float, rows: int = PIECE_ROWS) -> RatingStream:
-    """A log that is in memory, cut."""
+    """A log of ratings that is in memory, cut."""
     pieces = log.ratings.iter_slices(rows)
-    return RatingStream(pieces=pieces, positive_rating=positive_rating, items=log.items, users=log.users)
+    return RatingStream(pieces=pieces, kind=Labelled(positive_rating), items=lambda: log.items, users=log.users)
 
 
 def read_stream(config: DataConfig, schema: Schema, *, base: Path, reading: Reading) -> RatingStream:
-    """The configured log in pieces: a table block by block, the smaller formats read as a whole and cut.
+    """The configured log in pieces: the large formats block by block, the smaller ones read as a whole and cut.
 
-    Raises ConfigError for a format that has no labelled rows, and as `read_log`, also while it is read.
+    Raises ConfigError for a format that cannot be cut, and as `read_log`, also while it is read.
     """
     if negative_columns(schema):
         raise _refused(config, "a schema without logged negatives")
-    if config.split != "time":
-        raise _refused(config, 'data.split = "time"')
+    stream = _stream(config, schema, base, reading)
+    if config.split != "time" and not isinstance(stream.kind, NextItems):
+        allowed = "'time': only a log of behaviors alone has a last item of each user"
+        raise ConfigError(file="the log", key="data.split", found=config.split, allowed=allowed)
+    return stream
+
+
+def newest_items(schema: Schema) -> Callable[[pl.DataFrame], pl.DataFrame]:
+    """One row per item: the newest values of its features, their time and `ORDER`; of equal times the last one's."""
+    keys = schema.keys
+
+    def newest(rows: pl.DataFrame) -> pl.DataFrame:
+        return rows.sort(keys.timestamp, ORDER).unique(keys.item, keep="last", maintain_order=True)
+
+    return newest
+
+
+def _stream(config: DataConfig, schema: Schema, base: Path, reading: Reading) -> RatingStream:
     if config.format == "synthetic":
         return in_pieces(synthesize(config.synthetic, schema), positive_rating=1.0)
     if config.format in FORMS:
-        place = config.url or base / (config.path or "")
-        return RatingStream(pieces=_table(place, config, schema, reading), positive_rating=1.0)
-    if config.format not in _READERS or config.path is None:
-        raise _refused(config, "a table, " + ", ".join(_READERS) + " or synthetic: rows with a label and no history")
-    log = _READERS[config.format](base / config.path, schema, reading)
-    return in_pieces(log, positive_rating=config.positive_rating)
+        return _table(config.url or base / (config.path or ""), config, schema, reading)
+    known = [*_READERS, "amazon_reviews", "taobao_ads"]
+    if config.format not in known or config.path is None:
+        raise _refused(config, "a folder with a table, " + ", ".join(known) + "; or synthetic")
+    folder = base / config.path
+    if config.format == "amazon_reviews":
+        reviews = stream_amazon_reviews(folder, schema, reading)
+        kind = NextItems(config, schema, twice=REVIEW_TWICE, reading=reading)
+        return RatingStream(pieces=_sliced(reviews.pieces), kind=kind, items=reviews.items, reading=reading)
+    if config.format == "taobao_ads":
+        ads = stream_taobao_ads(folder, schema, reading)
+        return RatingStream(pieces=_sliced(ads.pieces), kind=Beside(), items=ads.items, users=ads.users)
+    return in_pieces(_READERS[config.format](folder, schema, reading), positive_rating=config.positive_rating)
 
 
 _READERS: Mapping[str, Callable[[Path, Schema, Reading], Interactions]] = {
@@ -67,26 +99,29 @@ _READERS: Mapping[str, Callable[[Path, Schema, Reading], Interactions]] = {
 }
 
 
-def newest_items(known: pl.DataFrame | None, piece: pl.DataFrame, schema: Schema) -> pl.DataFrame:
-    """One row per item, with the newest values of its features and their time; of equal times the last one's.
+def _table(place: Path | str, config: DataConfig, schema: Schema, reading: Reading) -> RatingStream:
+    blocks = scan_table(place, config, schema, reading)
+    first = next(blocks)
+    if any(name in first.columns for name in history_columns(schema).values()):
+        raise _refused(config, "a table without histories: they are built")
+    labelled = schema.keys.label in first.columns
+    rating = pl.col(schema.keys.label).cast(pl.Float64) if labelled else pl.lit(1.0)
 
-    `known` is what this gave for the pieces before.
-    """
-    keys = schema.keys
-    names = [keys.timestamp, *(f.name for f in schema.item if f.name in piece.columns)]
-    new = piece.select(names)
-    rows = new if known is None else pl.concat([known, new])
-    return rows.sort(keys.timestamp, maintain_order=True).unique(keys.item, keep="last", maintain_order=True)
+    def pieces() -> Iterator[pl.DataFrame]:
+        for block in itertools.chain([first], blocks):
+            if block.columns != first.columns:
+                raise _refused(config, f"in every file the columns {', '.join(first.columns)}")
+            rows = numbered(block, [name for name in config.text_ids if name in block.columns], reading)
+            yield rows.with_columns(rating.alias("rating")).drop(schema.keys.label, strict=False)
+
+    kind = Labelled(1.0) if labelled else NextItems(config, schema, twice=TWICE, reading=reading)
+    return RatingStream(pieces=_sliced(pieces()), kind=kind, reading=reading)
 
 
-def _table(place: Path | str, config: DataConfig, schema: Schema, reading: Reading) -> Iterator[pl.DataFrame]:
-    label = schema.keys.label
-    for block in scan_table(place, config, schema, reading):
-        if label not in block.columns or any(name in block.columns for name in history_columns(schema).values()):
-            raise _refused(config, f"a column {label}, and no histories: they are built")
-        rows = numbered(block, [name for name in config.text_ids if name in block.columns], reading)
-        rows = rows.with_columns(pl.col(label).cast(pl.Float64).alias("rating")).drop(label)
-        yield from rows.iter_slices(PIECE_ROWS) if len(rows) else ()
+def _sliced(blocks: Iterator[pl.DataFrame]) -> Iterator[pl.DataFrame]:
+    """Blocks of any size as pieces of at most `PIECE_ROWS`."""
+    for block in blocks:
+        yield from block.iter_slices(PIECE_ROWS) if len(block) else ()
 
 
 def _refused(config: DataConfig, allowed: str) -> ConfigError:

@@ -43,6 +43,8 @@ def time_borders(times: Callable[[], Iterator[Ids]], *, valid_fraction: float, t
     """
     days = _counted(times(), lambda piece: piece // _DAY)
     rows = sum(days.values())
+    if not rows:
+        raise ConfigError(file="the log", key="timestamp", found="no rows", allowed="rows in every split")
     shares = (1 - valid_fraction - test_fraction, 1 - test_fraction)
     ranks = [min(round(rows * share), rows - 1) for share in shares]
     found = [_nth(days, rank) for rank in ranks]

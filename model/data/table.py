@@ -26,6 +26,7 @@ from model.data.source import File, find_files, opened
 from model.data.table_columns import ACTION, Wanted
 from model.data.text_ids import numbered
 
+TWICE = "the same user, item and time once more"
 _BETWEEN = "|"  # of the values of a list in a text file
 
 
@@ -39,14 +40,14 @@ def read_table(place: Path | str, config: DataConfig, schema: Schema, reading: R
     if any(column in rows.columns for column in history_columns(schema).values()):
         return rows
     keys = schema.keys
+    newest = rows.sort(keys.timestamp, maintain_order=True).unique(keys.item, keep="last", maintain_order=True)
     labelled = keys.label in rows.columns
     if not labelled:
         once = rows.unique([keys.user, keys.item, keys.timestamp], keep="first", maintain_order=True)
-        reading.leave_out("the same user, item and time once more", len(rows) - len(once))
+        reading.leave_out(TWICE, len(rows) - len(once))
         rows = once
     rating = pl.col(keys.label).cast(pl.Float64) if labelled else pl.lit(1.0)
     features = [f.name for f in schema.item if f.name in rows.columns]
-    newest = rows.sort(keys.timestamp, maintain_order=True).unique(keys.item, keep="last", maintain_order=True)
     ratings = rows.with_columns(rating.alias("rating")).drop(keys.label, strict=False)
     return Interactions(ratings=ratings, items=newest.select(features), next_item=not labelled)
 

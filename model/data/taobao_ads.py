@@ -10,6 +10,8 @@ A behavior is known by its category and brand, not by an ad. So that histories h
 one: `pair_id`. Pairs are in the catalogue with their category and brand and are never candidates. Missing ids are 0.
 """
 
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import polars as pl
@@ -19,8 +21,11 @@ from model.bundle.schema import Schema
 from model.data.assemble import Impressions
 from model.data.history import impressions_beside
 from model.data.lines import Form, first_line, read_rows, scan_rows
+from model.data.piece_rows import CLICKED
+from model.data.pile import Pile
 from model.data.reading import Reading
 
+_SHOWN, _PAIR = "raw_sample.csv", ("adgroup_id", "cate_id", "brand")
 _I = pl.Int64
 _MISSING = frozenset({"brand", "pvalue_level", "new_user_class_level"})
 _ACTIONS = {"pv": "click", "cart": "cart", "fav": "favorite", "buy": "buy"}
@@ -61,32 +66,94 @@ def read_taobao_ads(folder: Path, schema: Schema, reading: Reading) -> Impressio
     Left out and told are impressions of ads or users that nothing is told of, and behaviors of users without an
     impression or of another action than `schema.actions`. Raises ConfigError naming file and line.
     """
-    keys = schema.keys
-    if keys.category is None:
-        raise ConfigError(
-            file=str(folder), key="schema.keys.category", found=None, allowed="a category: pairs have one"
-        )
-    ads = _once(_read(folder, "ad_feature.csv", _ADS, reading), reading).with_columns(pl.col("brand").fill_null(0))
-    sample = _read(folder, "raw_sample.csv", _SAMPLE, reading)
-    shown = _joined(sample, ads, "adgroup_id", reading)
-    if any(f.name in _PROFILE for f in schema.user):
-        users = _once(_read(folder, "user_profile.csv", _USERS, reading), reading)
-        users = users.with_columns(pl.col(_PROFILE).fill_null(0))
-        shown = _joined(shown, users.rename({"userid": "user"}), "user", reading)
-    named = {"user": keys.user, "time_stamp": keys.timestamp, "clk": keys.label}
-    named |= {"adgroup_id": keys.item, "cate_id": keys.category}
-    done = _behaviors(folder, shown["user"].unique(), schema, reading)
-    pairs = done.select("adgroup_id", "cate_id", "brand").unique("adgroup_id")
-    pairs = pairs.with_columns(pl.lit(0, _I).alias("campaign_id"), pl.lit(0, _I).alias("customer"))
-    items = pl.concat([ads, pairs], how="diagonal").rename({n: named[n] for n in ("adgroup_id", "cate_id")})
+    keys, told, named = schema.keys, _told(folder, schema, reading), _named(schema)
+    _check_header(folder / _SHOWN, _SAMPLE)
+    shown = _joined(read_rows(folder / _SHOWN, _SAMPLE, reading), told.ads, "adgroup_id", reading)
+    if told.users is not None:
+        shown = _joined(shown, told.users, "user", reading)
+    done = pl.concat(_behaviors(folder, shown["user"].unique(), schema, reading))
     behaviors = done.drop("brand").rename({n: ours for n, ours in named.items() if n in done.columns})
-    rows = impressions_beside(shown.rename(named), behaviors, schema)
-    return Impressions(rows=rows, items=items, behaviors=behaviors.sort(keys.user, keys.timestamp, maintain_order=True))
+    return Impressions(
+        rows=impressions_beside(shown.rename(named), behaviors, schema),
+        items=_catalogue(told.ads, done.select(_PAIR), schema),
+        behaviors=behaviors.sort(keys.user, keys.timestamp, maintain_order=True),
+    )
 
 
-def _behaviors(folder: Path, users: pl.Series, schema: Schema, reading: Reading) -> pl.DataFrame:
+@dataclass(frozen=True)
+class AdStream:
+    """Impressions and then behaviors block by block: user, time, item and `rating` as `piece_rows.Beside` wants them,
+    and with an impression its label and context. `items` is asked for when they are read.
+    """
+
+    pieces: Iterator[pl.DataFrame]
+    items: Callable[[], pl.DataFrame]
+    users: pl.DataFrame | None
+
+
+def stream_taobao_ads(folder: Path, schema: Schema, reading: Reading) -> AdStream:
+    """`read_taobao_ads`, of which ads, pairs and users are held in memory. Raises as that, also while it is read."""
+    told, named = _told(folder, schema, reading), _named(schema)
+    _check_header(folder / _SHOWN, _SAMPLE)
+    pairs, users = Pile(pl.DataFrame.unique), Pile(pl.DataFrame.unique)
+    context = [f.name for f in schema.context if f.name in _SAMPLE.fields]
+    clicked = pl.col("clk").cast(pl.Int8).alias(CLICKED)
+
+    def pieces() -> Iterator[pl.DataFrame]:
+        for block in scan_rows(folder / _SHOWN, _SAMPLE, reading):
+            shown = _joined(block, told.ads.select("adgroup_id"), "adgroup_id", reading)
+            if told.users is not None:
+                shown = _joined(shown, told.users.select("user"), "user", reading)
+            users.add(shown.select("user"))
+            asked = shown.select("user", "time_stamp", "adgroup_id", *context, clicked, pl.lit(0.0).alias("rating"))
+            yield asked.rename(named, strict=False)
+        for done in _behaviors(folder, users.total()["user"], schema, reading):
+            pairs.add(done.select(_PAIR))
+            behaviors = done.select("user", "time_stamp", "adgroup_id", pl.lit(1.0).alias("rating"))
+            yield pl.concat([asked.clear(), behaviors], how="diagonal").rename(named, strict=False)
+
+    def items() -> pl.DataFrame:
+        return _catalogue(told.ads, pairs.total(), schema)
+
+    return AdStream(pieces(), items, None if told.users is None else told.users.rename({"user": schema.keys.user}))
+
+
+@dataclass(frozen=True)
+class _Told:
+    """What the files tell of ads, and of users where the schema asks for that."""
+
+    ads: pl.DataFrame
+    users: pl.DataFrame | None
+
+
+def _told(folder: Path, schema: Schema, reading: Reading) -> _Told:
+    if schema.keys.category is None:
+        allowed = "a category: pairs have one"
+        raise ConfigError(file=str(folder), key="schema.keys.category", found=None, allowed=allowed)
+    ads = _once(_read(folder, "ad_feature.csv", _ADS, reading), reading).with_columns(pl.col("brand").fill_null(0))
+    if not any(f.name in _PROFILE for f in schema.user):
+        return _Told(ads, None)
+    users = _once(_read(folder, "user_profile.csv", _USERS, reading), reading)
+    return _Told(ads, users.with_columns(pl.col(_PROFILE).fill_null(0)).rename({"userid": "user"}))
+
+
+def _named(schema: Schema) -> dict[str, str]:
+    """The files' names -> the schema's."""
+    keys = schema.keys
+    roles = {"user": keys.user, "time_stamp": keys.timestamp, "clk": keys.label, "adgroup_id": keys.item}
+    return {**roles, "cate_id": keys.category or ""}
+
+
+def _catalogue(ads: pl.DataFrame, pairs: pl.DataFrame, schema: Schema) -> pl.DataFrame:
+    """Ads, and every pair once."""
+    none = (pl.lit(0, _I).alias("campaign_id"), pl.lit(0, _I).alias("customer"))
+    items = pl.concat([ads, pairs.unique("adgroup_id").with_columns(*none)], how="diagonal")
+    return items.rename({"adgroup_id": schema.keys.item, "cate_id": schema.keys.category or ""})
+
+
+def _behaviors(folder: Path, users: pl.Series, schema: Schema, reading: Reading) -> Iterator[pl.DataFrame]:
     """User, time, item, category and brand of the behaviors of those users."""
-    path, kept = folder / "behavior_log.csv", []
+    path = folder / "behavior_log.csv"
     actions = [theirs for theirs, ours in _ACTIONS.items() if not schema.actions or ours in schema.actions]
     _check_header(path, _BEHAVIORS)
     for rows in scan_rows(path, _BEHAVIORS, reading):
@@ -96,8 +163,7 @@ def _behaviors(folder: Path, users: pl.Series, schema: Schema, reading: Reading)
         reading.leave_out("behavior of a user without an impression", len(asked) - len(known))
         brand = pl.col("brand").fill_null(0)
         item = (_FIRST_PAIR + pl.col("cate") * _BRANDS + brand).alias("adgroup_id")
-        kept.append(known.select("user", "time_stamp", item, pl.col("cate").alias("cate_id"), brand))
-    return pl.concat(kept)
+        yield known.select("user", "time_stamp", item, pl.col("cate").alias("cate_id"), brand)
 
 
 def _once(told: pl.DataFrame, reading: Reading) -> pl.DataFrame:

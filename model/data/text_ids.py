@@ -35,7 +35,8 @@ def numbered(frame: pl.DataFrame, columns: list[str], reading: Reading) -> pl.Da
             twice = known.filter(pl.col("id").is_duplicated())["text"].to_list()[:2]
             raise ConfigError(file="the log", key=f"column {name}", found=twice, allowed="texts of different hashes")
         reading.names[name] = known.sort("id")
-        frame = frame.with_columns(pl.col(name).replace_strict(texts, ids, return_dtype=pl.Int64))
+        integers = frame[name].replace_strict(texts, ids, return_dtype=pl.Int64)
+        frame = frame.with_columns(integers.cast(pl.Int64))  # of no rows polars leaves them texts
     return frame
 
 

@@ -121,25 +121,35 @@ def test_every_log_can_be_encoded(name: str, tmp_path: Path) -> None:
 
 def test_items_are_drawn_all_alike_or_as_often_as_they_were_met() -> None:
     """Items 1 to 4 were met 40, 30, 20 and 10 times; a user who met item 4 draws the others, uniformly or like that."""
-    counts = {1: 40, 2: 30, 3: 20, 4: 10}
-    items = pl.Series([item for item, count in counts.items() for _ in range(count)])
-    users = pl.Series([7 if item == 4 else 8 for item in items])
+    counted = pl.DataFrame({"id": [4, 1, 2, 3], "len": [10, 40, 30, 20]})
+    met = pl.DataFrame({"user": [7, 8, 8], "item": [4, 1, 2]})
+    behaviors = pl.DataFrame({"user": [7] * 30_000, "item": [4] * 30_000, "time": range(30_000)})
     for negatives, shares in (("uniform", (1 / 3, 1 / 3, 1 / 3)), ("popularity", (4 / 9, 3 / 9, 2 / 9))):
-        draw = Draw(negatives=negatives, rng=np.random.default_rng(1), reading=Reading())
-        found = draw.unseen(pl.Series([7] * 30_000), users, items).value_counts(normalize=True).sort("drawn")
+        draw = Draw(counted, negatives=negatives, seed=1)
+        drawn = draw.unseen(behaviors, met)
+        found = drawn.value_counts(normalize=True).sort("drawn")
         assert found["drawn"].to_list() == [1, 2, 3]
         assert found["proportion"].to_list() == pytest.approx(shares, abs=0.01)
+        assert draw.unseen(behaviors[::-7], met).equals(drawn[::-7])  # whatever else is drawn for
 
 
-def test_a_user_who_met_every_item_has_no_non_click() -> None:
+def test_a_user_who_met_every_item_has_no_non_click(tmp_path: Path) -> None:
     """Nothing is drawn, and that is told; a log of one item is refused."""
-    reading = Reading()
-    draw = Draw(negatives="uniform", rng=np.random.default_rng(1), reading=reading)
-    found = draw.unseen(pl.Series([1, 2]), pl.Series([1, 1, 2]), pl.Series([5, 6, 5]))
-    assert found.to_list() == [None, 6]
-    assert list(reading.left_out.values()) == [1]
+    counted = pl.DataFrame({"id": [5, 6], "len": [2, 1]})
+    met = pl.DataFrame({"user": [1, 1, 2], "item": [5, 6, 5]})
+    behaviors = pl.DataFrame({"user": [1, 2], "item": [6, 5], "time": [3, 4]})
+    assert Draw(counted, negatives="uniform", seed=1).unseen(behaviors, met).to_list() == [None, 6]
     with pytest.raises(ConfigError, match="found 1, allowed: two or more"):
-        draw.unseen(pl.Series([1]), pl.Series([1]), pl.Series([5]))
+        Draw(counted[:1], negatives="uniform", seed=1)
+    lines = ["user_id,item_id,time,cate_id", *(f"{u},{1 + t % 3},{t},1" for u in (1, 2) for t in range(9))]
+    (tmp_path / "log.csv").write_text("\n".join([*lines, "3,9,1,1", ""]))
+    reading, config = Reading(), DataConfig(format="amazon_electronics", path=tmp_path)
+    log = read_log(config, SCHEMA, base=Path(), reading=reading)
+    assert set(whole(log).filter(pl.col("label") == 0)["item_id"]) == {9}
+    (tmp_path / "log.csv").write_text("\n".join([*lines, ""]))
+    log = read_log(config, SCHEMA, base=Path(), reading=reading)
+    assert set(whole(log)["label"]) == {1}
+    assert reading.left_out["non-click that no item was found for: the user met nearly all"] == 16
 
 
 def test_the_last_items_of_each_user_test_and_validate(tmp_path: Path) -> None:

@@ -1,7 +1,6 @@
 """Preparation out of core gives the rows of the log in memory, whatever the pieces it is cut into."""
 
 import dataclasses
-import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,15 +9,11 @@ import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from polars.testing import assert_frame_equal
 
-from model.bundle.encode import Encoder
 from model.bundle.errors import ConfigError
-from model.bundle.folder import encoder_files
 from model.bundle.schema import Schema
 from model.config import read_config
 from model.data.assemble import from_interactions
-from model.data.batches import EncodedSplit, encode_split
 from model.data.data_config import DataConfig
 from model.data.interactions import Interactions
 from model.data.log import read_log
@@ -28,9 +23,7 @@ from model.data.reading import Reading
 from model.data.sharded_log import ShardedLog, read_sharded_log
 from model.data.split import split_by_time, time_borders
 from model.data.synthetic import SyntheticConfig, synthesize, synthetic_schema
-from model.data.vocab import fit_encoder, prior_ctr
-from model.evaluate import user_activity
-from model.report.assessment import summary
+from tests.sharded_rows import assert_same_log
 
 SIZES = SyntheticConfig(users=40, items=60, categories=8, impressions_per_user=20, seed=3)
 CONFIG = DataConfig(format="synthetic", positive_rating=1.0)
@@ -55,21 +48,6 @@ def interactions(schema: Schema) -> Interactions:
     return dataclasses.replace(log, ratings=log.ratings.with_columns(busy, pl.col(time) // 5000 * 5000))
 
 
-def rows_of(split: EncodedSplit, activity: np.ndarray, *, users: bool = True) -> list[bytes]:
-    """Every encoded row as bytes, in an order of its own; without `users` the numbers of those are left out."""
-    found = []
-    for i in range(len(split)):
-        row = split.take(np.array([i]))
-        told = b"".join(name.encode() + np.ascontiguousarray(row[name]).tobytes() for name in sorted(row))
-        keys = [split.user[i] if users else 0, split.timestamp[i], activity[i]]
-        found.append(told + np.array(keys, dtype=np.int64).tobytes())
-    return sorted(found)
-
-
-def digest(encoder: Encoder) -> dict[str, str]:
-    return {name: hashlib.sha256(raw).hexdigest() for name, raw in encoder_files(encoder).items()}
-
-
 def prepared(log: Interactions, schema: Schema, out: Path, *, memory_mb: float, piece: int = 173) -> ShardedLog:
     plan = dataclasses.replace(PLAN, memory_mb=memory_mb)
     prepare_shards(in_pieces(log, positive_rating=1.0, rows=piece), schema, plan=plan, out=out)
@@ -85,20 +63,8 @@ def test_shards_hold_the_rows_of_the_log_in_memory(
     With little memory the busy user comes in many pieces, and clicks are carried from each to the next.
     """
     log = from_interactions(interactions, CONFIG, schema, file="log", reading=Reading())
-    encoder = fit_encoder(log, schema)
 
-    sharded = prepared(interactions, schema, tmp_path, memory_mb=memory_mb)
-
-    assert digest(sharded.encoder) == digest(encoder)
-    np.testing.assert_array_equal(prior_ctr(log, encoder), sharded.prior_ctr)
-    assert sharded.splits == summary(log, schema)
-    behaviors = pl.read_parquet(tmp_path / "behaviors.parquet")
-    assert_frame_equal(log.behaviors, behaviors.sort(schema.keys.user, schema.keys.timestamp, maintain_order=True))
-    for name, frame in log.splits().items():
-        activity = user_activity(frame, log.train, schema.keys)
-        expected = rows_of(encode_split(frame, encoder), activity)
-        split = next(sharded.split(name).parts())
-        assert expected == rows_of(split, sharded.activity(name))
+    assert_same_log(log, prepared(interactions, schema, tmp_path, memory_mb=memory_mb), schema)
 
 
 def test_a_table_is_read_block_by_block(tmp_path: Path, movie_schema: Schema) -> None:
@@ -120,24 +86,13 @@ def test_a_table_is_read_block_by_block(tmp_path: Path, movie_schema: Schema) ->
     stream = read_stream(config, movie_schema, base=tmp_path, reading=in_pieces)
     prepare_shards(stream, movie_schema, plan=PLAN, out=tmp_path / "shards")
 
-    sharded = read_sharded_log(tmp_path / "shards", movie_schema, memory_mb=1)
     assert in_memory.files == in_pieces.files
-    assert sharded.splits == summary(log, movie_schema)
-    encoder = fit_encoder(log, movie_schema)
-    assert digest(encoder) == digest(sharded.encoder)
-    for name, frame in log.splits().items():
-        expected = encode_split(frame, encoder)
-        found, activity = next(sharded.split(name).parts()), sharded.activity(name)
-        known = user_activity(frame, log.train, movie_schema.keys)
-        assert rows_of(expected, known, users=False) == rows_of(found, activity, users=False)
-        assert sorted(np.unique(expected.user, return_counts=True)[1]) == sorted(
-            np.unique(found.user, return_counts=True)[1]
-        )
+    assert_same_log(log, read_sharded_log(tmp_path / "shards", movie_schema, memory_mb=1), movie_schema)
 
 
 @settings(max_examples=60, deadline=None, derandomize=True)
 @given(
-    times=st.lists(st.integers(-300_000, 300_000), min_size=3, max_size=60),
+    times=st.lists(st.integers(-300_000, 300_000), max_size=60),
     valid=st.floats(0.01, 0.4),
     test=st.floats(0.01, 0.4),
     cut=st.integers(1, 20),
@@ -162,12 +117,19 @@ def test_borders_are_those_of_sorting(times: list[int], valid: float, test: floa
 
 
 def test_what_cannot_be_streamed_is_refused(tmp_path: Path, movie_schema: Schema) -> None:
-    """A log without labels, of served requests, split by users, or with logged negatives is told by its key."""
-    (tmp_path / "log.csv").write_text("user_id,item_id,cate_id,timestamp\n1,2,3,4\n")
+    """A log of served requests, a table with histories, labels split by users, other columns in the second file."""
+    (tmp_path / "log.csv").write_text("user_id,item_id,cate_id,label,timestamp,hist_item_ids\n1,2,3,0,4,\n")
     table = DataConfig(format="table", path=Path("log.csv"))
-    for config in (DataConfig(format="feature_log", path=Path()), dataclasses.replace(table, split="last"), table):
+    for config in (DataConfig(format="feature_log", path=Path()), DataConfig(format="dien_files", path=Path()), table):
         with pytest.raises(ConfigError, match="--shards"):
-            list(read_stream(config, movie_schema, base=tmp_path, reading=Reading()).pieces)
+            read_stream(config, movie_schema, base=tmp_path, reading=Reading())
+    (tmp_path / "log.csv").write_text("user_id,item_id,cate_id,label,timestamp\n1,2,3,0,4\n")
+    with pytest.raises(ConfigError, match=r"data\.split: found 'last'"):
+        read_stream(dataclasses.replace(table, split="last"), movie_schema, base=tmp_path, reading=Reading())
+    (tmp_path / "more.csv").write_text("user_id,item_id,cate_id,timestamp\n1,2,3,4\n")
+    folder = dataclasses.replace(table, path=Path())
+    with pytest.raises(ConfigError, match="in every file the columns"):
+        list(read_stream(folder, movie_schema, base=tmp_path, reading=Reading()).pieces)
 
 
 def test_shards_are_read_with_their_own_schema_and_encoder(tmp_path: Path) -> None:

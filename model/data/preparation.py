@@ -1,0 +1,178 @@
+"""The passes over a log that is in partitions: what it holds, what training rows teach, the encoded rows.
+
+`rating_stream` says where the rows come from, `piece_rows` what impressions a piece of them holds.
+"""
+
+import copy
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from model.bundle.encode import Encoder
+from model.bundle.errors import ConfigError
+from model.bundle.schema import SIDES, Schema
+from model.bundle.vocabulary import Ids
+from model.data.assemble import every_item
+from model.data.batches import EncodedSplit
+from model.data.columns import behavior_columns, checked_items
+from model.data.counted import SplitCounts, TrainCounts, met_in
+from model.data.history import ORDER
+from model.data.interactions import Interactions
+from model.data.next_item import nothing_for
+from model.data.partitions import CARRIED, Partitions, Piece
+from model.data.piece_encoding import PieceEncoder
+from model.data.piece_rows import PieceRows, Told
+from model.data.pile import Pile
+from model.data.rating_stream import RatingStream, newest_items
+from model.data.shards import ShardWriter
+from model.data.split import time_borders
+from model.data.vocab import prior_of
+
+SPLITS = ("train", "valid", "test")
+_SHARD_ROWS = 1 << 17
+_MOST_SHARDS = 1024  # files are opened once a piece each
+
+Report = Callable[[str, int, int | None], None]
+
+
+def silent(step: str, done: int, total: int | None) -> None:
+    """Progress that nobody looks at."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """How a log is prepared. `memory_mb` is what one piece may take, beside what vocabularies and catalogue take.
+
+    `encode` does the last step, given the shards' folder; None: piece by piece, here.
+    """
+
+    valid_fraction: float
+    test_fraction: float
+    memory_mb: float
+    seed: int = 0
+    encode: "Callable[[Preparation, Encoder, Path], None] | None" = None
+
+
+class Preparation:
+    """A log in partitions; `count` and `encode` then go through it, in this order."""
+
+    def __init__(self, stream: RatingStream, schema: Schema, plan: Plan, *, scratch: Path, report: Report) -> None:
+        """Read the log once, and survey it where its kind needs that."""
+        self._schema, self._plan, self._report, self._file = schema, plan, report, str(scratch.parent)
+        self._kind, self._reading = stream.kind, stream.reading
+        row = _bytes_per_row(schema) * self._kind.impressions
+        self._most = max(int(plan.memory_mb * (1 << 20) / row), 1)
+        self.behaviors = scratch / "behaviors"
+        self._partitions = Partitions(scratch, schema, self._kind.cut)
+        rated = self._read(stream)
+        given = rated.drop(schema.keys.timestamp, ORDER) if stream.items is None else stream.items()
+        every = every_item(Interactions(ratings=rated, items=given), schema)
+        self.items = checked_items(every, schema, file=self._file)
+        self._told = Told(schema=schema, items=self.items, users=stream.users, file=self._file)
+        times = self._kind.survey(self._partitions, self._pieces("survey"), scratch)
+        fractions = {"valid_fraction": plan.valid_fraction, "test_fraction": plan.test_fraction}
+        self._borders = None if times is None else time_borders(times, **fractions)
+        self.counts = {name: SplitCounts() for name in SPLITS}
+
+    def _read(self, stream: RatingStream) -> pl.DataFrame:
+        """Cut the log into partitions; returns the items that it rates, as `newest_items`."""
+        done, rated = 0, Pile(newest_items(self._schema))
+        names = [self._schema.keys.timestamp, ORDER, *(f.name for f in self._schema.item)]
+        for rows in stream.pieces:
+            piece = rows.with_row_index(ORDER, offset=done)
+            self._partitions.add(piece)
+            rated.add(piece.select(name for name in names if name in piece.columns))
+            done += len(piece)
+            self._report("partition", done, None)
+        if not done:
+            raise ConfigError(file=self._file, key="rows", found=0, allowed="one or more")
+        return rated.total()
+
+    def count(self) -> tuple[Encoder, NDArray[np.float32]]:
+        """Sort every piece and learn what training rows teach: the encoder, and the prior click rate by item."""
+        train = TrainCounts(self._schema, self.items, rng=np.random.default_rng(self._plan.seed))
+        self.behaviors.mkdir()
+        names = list(behavior_columns(self._schema))
+        for number, (found, split) in enumerate(self._impressions("count")):
+            new = found.behaviors.filter(~pl.col(CARRIED)).select(names)
+            new.write_parquet(self.behaviors / f"{number:08}.parquet")
+            for why, rows in found.left_out.items():
+                self._reading.leave_out(why, rows)
+            for at, counts in enumerate(self.counts.values()):
+                mine = np.flatnonzero(split == at)
+                counts.add(found.rows[mine], found.lengths[mine], self._schema)
+            learned = np.flatnonzero(split == 0)
+            met = met_in(found.starts[learned], found.lengths[learned], len(found.behaviors))
+            train.add(found.rows[learned], found.behaviors, met)
+        for name, counts in self.counts.items():
+            if counts.first is None:
+                raise nothing_for(name)
+        encoder = train.encoder()
+        return encoder, prior_of(self.counts["train"].items.total(), encoder)
+
+    def encode(self, encoder: Encoder, out: Path) -> None:
+        """Sort every piece once more, encode its rows and deal them to the shards."""
+        writers = []
+        for i, (name, counts) in enumerate(self.counts.items()):
+            shards = min(math.ceil(counts.rows / _SHARD_ROWS), _MOST_SHARDS)
+            writers.append(ShardWriter(out / name, shards=shards, rng=np.random.default_rng([self._plan.seed, i])))
+        for at, rows, activity in self.encoded(encoder):
+            writers[at].append(rows, activity)
+        for writer in writers:
+            writer.close()
+
+    def encoded(self, encoder: Encoder) -> Iterator[tuple[int, EncodedSplit, Ids]]:
+        """Every piece's rows: of which of SPLITS they are, encoded, and the activity of their users."""
+        trained = self.counts["train"].users.total()
+        for found, split in self._impressions("encode"):
+            piece = PieceEncoder(found, encoder)
+            for at in range(len(SPLITS)):
+                mine = np.flatnonzero(split == at)
+                if len(mine):
+                    yield at, piece.encode(mine), self._activity(found.rows[mine], trained)
+
+    def divided(self, parts: int) -> "list[Preparation]":
+        """The same work cut by user, for as many processes that see the same files; they report nothing."""
+        out = []
+        for partitions in self._partitions.divided(parts):
+            work = copy.copy(self)
+            work._partitions, work._report = partitions, silent
+            out.append(work)
+        return out
+
+    def _impressions(self, step: str) -> Iterator[tuple[PieceRows, Ids]]:
+        """The impressions of every piece, and which split each of them is of."""
+        for piece in self._pieces(step):
+            found = self._kind.rows(piece, self._told)
+            yield found, self._split(found)
+
+    def _pieces(self, step: str) -> Iterator[Piece]:
+        done = 0
+        for piece in self._partitions.pieces(self._most):
+            yield piece
+            done += int((~piece.rows[CARRIED]).sum())
+            self._report(step, done, len(self._partitions))
+
+    def _split(self, found: PieceRows) -> Ids:
+        if found.place is not None:
+            return np.maximum(len(SPLITS) - found.place.astype(np.int64), 0)
+        if self._borders is None:
+            raise RuntimeError("neither borders nor places")
+        return np.searchsorted(self._borders, found.rows[self._schema.keys.timestamp].to_numpy(), side="right")
+
+    def _activity(self, rows: pl.DataFrame, trained: pl.DataFrame) -> Ids:
+        """[N] training rows of each row's user."""
+        user = rows.select(pl.col(self._schema.keys.user).alias("id"))
+        return user.join(trained, on="id", how="left", maintain_order="left")["rows"].fill_null(0).to_numpy()
+
+
+def _bytes_per_row(schema: Schema) -> int:
+    """What an impression takes while it is prepared, about, if its history is full."""
+    fields = sum(schema.item_feature(s.shares).places for s in schema.behavior) + len(schema.gap_columns())
+    places = sum(f.places for side in SIDES for f in schema.features(side))
+    return 300 + 40 * places + schema.max_history * 16 * fields
