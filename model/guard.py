@@ -26,7 +26,7 @@ from model.data.columns import impression_columns
 from model.evaluate import predict_logit
 from model.onnx_tables import open_half, run_half
 from model.predictions import Predictions
-from model.run_folder import load_run
+from model.run_folder import TrainedRun, load_run
 
 _BATCH = 1024  # rows
 _SAID = {"auc": "AUC", "log_loss": "log loss"}
@@ -53,18 +53,25 @@ class Contender:
     last: int  # time of its newest training row, in seconds
     logits: Callable[[EncodedSplit], Logits]
 
-    def scored(self, frame: pl.DataFrame) -> ComparedRun:
-        """Its scores of impressions. Raises ConfigError for rows that it was trained on, or that lack a column."""
+    def check(self, rows: pl.DataFrame) -> None:
+        """Raise ConfigError for rows without a column that it reads, or that it was trained on."""
         keys = self.encoder.schema.keys
-        missing = [name for name in impression_columns(self.encoder.schema) if name not in frame.columns]
+        missing = [name for name in impression_columns(self.encoder.schema) if name not in rows.columns]
         if missing:
             allowed = f"a log with it: {self.name} reads it"
             raise ConfigError(file="the log", key=f"column {missing[0]}", found="no such column", allowed=allowed)
-        if (first := int(frame[keys.timestamp].min())) <= self.last:  # type: ignore[arg-type]  # polars types a min by the column
+        if (first := int(rows[keys.timestamp].min())) <= self.last:  # type: ignore[arg-type]  # polars types a min by the column
             allowed = f"rows after {self.last}, up to which {self.name} was trained"
             raise ConfigError(file="the log", key=f"column {keys.timestamp}", found=first, allowed=allowed)
-        split = encode_split(frame, self.encoder)
-        rows = Predictions(
+
+    def scored(self, frame: pl.DataFrame) -> ComparedRun:
+        """Its scores of impressions. Raises ConfigError as `check`."""
+        self.check(frame)
+        return self.compared(self.predicted(encode_split(frame, self.encoder)))
+
+    def predicted(self, split: EncodedSplit) -> Predictions:
+        """Its scores of rows that its encoder encoded."""
+        return Predictions(
             label=split.label,
             logit=self.logits(split),
             user=split.user,
@@ -72,6 +79,9 @@ class Contender:
             length=split.lengths,
             activity=np.zeros(len(split), dtype=np.int64),
         )
+
+    def compared(self, rows: Predictions) -> ComparedRun:
+        """Its scores, as `judge` takes them."""
         return ComparedRun(name=self.name, config={"net": self.net}, calibration=self.calibration, rows=rows)
 
 
@@ -92,15 +102,7 @@ class Verdict:
 def open_contender(path: Path) -> Contender:
     """A run's folder, or a bundle's or a pointer to one. Raises ConfigError or BundleError naming the file at fault."""
     if (path / "config.json").is_file():
-        run = load_run(path)
-        return Contender(
-            name=f"run {path.name}",
-            net=run.config["net"],
-            encoder=run.encoder,
-            calibration=run.calibration,
-            last=int(run.metrics["window"]["last"]),
-            logits=lambda split: predict_logit(run.net, split),
-        )
+        return contender_of(load_run(path), name=f"run {path.name}")
     bundle = read_bundle(path)
     manifest = bundle.manifest
     if "window" not in manifest.training:
@@ -112,6 +114,18 @@ def open_contender(path: Path) -> Contender:
         calibration=manifest.parsed_calibration(),
         last=int(manifest.training["window"]["last"]),
         logits=_graphs(bundle),
+    )
+
+
+def contender_of(run: TrainedRun, *, name: str) -> Contender:
+    """A run that is in memory."""
+    return Contender(
+        name=name,
+        net=run.config["net"],
+        encoder=run.encoder,
+        calibration=run.calibration,
+        last=int(run.metrics["window"]["last"]),
+        logits=lambda split: predict_logit(run.net, split),
     )
 
 

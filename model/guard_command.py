@@ -1,6 +1,7 @@
 """`ctr-model guard`: judge a new net on the newest day against the one that serves, and promote it if it passes."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -9,10 +10,15 @@ from rich.table import Table
 
 from model.bundle.folder import resolve
 from model.bundle.pointers import STABLE, write_pointer
-from model.config import read_config
-from model.guard import Tolerance, Verdict, judge, open_contender
+from model.config import RunConfig, read_config
+from model.data.out_of_core import Preparation
+from model.data.rating_stream import read_stream
+from model.data.reading import Reading
+from model.guard import Contender, Tolerance, Verdict, judge, open_contender
+from model.guard_out_of_core import Pair, scored_out_of_core
 from model.newest_day import newest
-from model.prepare_command import read_with_progress
+from model.prepare_command import plan_of, read_with_progress
+from model.progress import PreparationBar
 from model.terminal import clear_errors, console, errors
 
 Pointer = Literal["stable", "canary"]
@@ -34,6 +40,9 @@ def guard(  # noqa: PLR0913  # one parameter per flag
     auc: WorseAuc = _DEFAULT.auc,
     log_loss: WorseLogLoss = _DEFAULT.log_loss,
     promote: Annotated[Pointer | None, typer.Option(help="Point this at the new bundle if it passes.")] = None,
+    shards: Annotated[
+        Path | None, typer.Option(help="Out of core: the log is read block by block, with files in this folder.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
     """Refuse, with exit code 1, a net that is worse than the old one on the newest day of the log."""
@@ -41,9 +50,13 @@ def guard(  # noqa: PLR0913  # one parameter per flag
         settings = read_config(config)
         version = resolve(new) if promote else new
         contender, serving = open_contender(new), open_contender(old or version.parent / STABLE)
-        log = read_with_progress(settings)[0]
-        rows = newest(log.test, timestamp=settings.schema.keys.timestamp, hours=hours)
-        verdict = judge(contender.scored(rows), serving.scored(rows), Tolerance(auc=auc, log_loss=log_loss))
+        if shards is None:
+            log = read_with_progress(settings)[0]
+            rows = newest(log.test, timestamp=settings.schema.keys.timestamp, hours=hours)
+            judged = contender.scored(rows), serving.scored(rows)
+        else:
+            judged = judged_out_of_core(contender, serving, settings, folder=shards, hours=hours)
+        verdict = judge(*judged, Tolerance(auc=auc, log_loss=log_loss))
     if as_json:
         typer.echo(json.dumps(verdict.to_table()))
     else:
@@ -53,6 +66,20 @@ def guard(  # noqa: PLR0913  # one parameter per flag
         with clear_errors():
             write_pointer(version.parent, promote, version.name)
         console.print(f"{promote} is {version.name}", soft_wrap=True)
+
+
+def judged_out_of_core(new: Contender, old: Contender, settings: RunConfig, *, folder: Path, hours: float) -> Pair:
+    """Scores of the newest hours of a log that is read block by block; `folder` holds it while that lasts."""
+    data, schema, scratch = settings.data, settings.schema, folder / ".judged"
+    shutil.rmtree(scratch, ignore_errors=True)
+    reading = Reading(max_malformed=data.max_malformed)
+    try:
+        with PreparationBar(console) as bar:
+            stream = read_stream(data, schema, base=settings.base, reading=reading)
+            work = Preparation(stream, schema, plan_of(data), scratch=scratch, report=bar)
+            return scored_out_of_core(new, old, work, hours=hours)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
 
 
 def stop_if_refused(verdict: Verdict) -> None:

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from model.bundle.encode import Encoder, Tensors
-from model.bundle.errors import ConfigError
 from model.bundle.schema import PADDING
 from model.checkpoint import LANES, Checkpoints, run_identity
 from model.config import RunConfig
@@ -18,6 +17,7 @@ from model.data.batches import EncodedSplit, encode_split
 from model.data.clicked_pairs import Pairs
 from model.data.downsample import downsampled
 from model.data.fresh_negatives import FreshNegatives
+from model.data.known import extended
 from model.data.lanes import lanes_of
 from model.data.negatives import NegativeSampler
 from model.data.rows import Split
@@ -25,7 +25,7 @@ from model.data.sharded_log import ShardedLog
 from model.data.sharded_split import ShardedSplit
 from model.data.vocab import fit_encoder
 from model.evaluate import score_split
-from model.incremental import Parent, check_parent, extended, go_on
+from model.incremental import Parent, check_parent, go_on
 from model.log_facts import AnyLog, activity_of, prior_of_items, rows_of
 from model.nets import build_net
 from model.pretrained import fill_tables
@@ -55,13 +55,13 @@ def prepare(log: AnyLog, config: RunConfig, *, parent: Parent | None = None) -> 
     """Fit the encoder on the training split and encode what training reads. The test split is not touched.
 
     With a `parent` its encoder learns the new ids of the log, which is `incremental.newer` then. Raises ConfigError if
-    the parent has another schema or net.
+    the parent has another schema or net, and for shards that were not prepared from it.
     """
     seed, rate = config.train.seed, config.train.negative_sampling_rate
     if parent is not None:
         check_parent(parent, config)
     if isinstance(log, ShardedLog):
-        _check_shards(parent)
+        log.check_parent(parent)
         ranks = current_ranks()
         lanes = lanes_of(config.data.lanes, rank=ranks.rank, ranks=ranks.size)
         train = log.split("train", lanes=lanes, rate=rate, seed=seed)
@@ -147,13 +147,6 @@ def _trained(
         ranks=current_ranks(),
     )
     return train(net, samples, config=config.train, report=report, checkpoints=checkpoints), pretrained
-
-
-def _check_shards(parent: Parent | None) -> None:
-    """Raise ConfigError for what needs the rows of a log in memory."""
-    if parent is not None:
-        allowed = "a log in memory: shards are encoded, and know no ids of a parent"
-        raise ConfigError(file="a log in shards", key="--from", found="a parent", allowed=allowed)
 
 
 def _fresh_negatives(prepared: Prepared) -> FreshNegatives:

@@ -1,18 +1,22 @@
 """`ctr-model prepare`: a log read once, with progress, written as a task, and summed up."""
 
+import dataclasses
 import time
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from model.bundle.errors import ConfigError
 from model.config import RunConfig, read_config
-from model.data.log import Log, read_log, write_task
+from model.data.known import Known
+from model.data.log import DataConfig, Log, read_log, write_task
 from model.data.out_of_core import Plan, prepare_shards
 from model.data.rating_stream import read_stream
 from model.data.reading import Reading
-from model.data.sharded_log import read_sharded_log
+from model.data.sharded_log import ShardedLog, read_sharded_log
 from model.data.text_ids import write_names
+from model.incremental import check_schema, read_parent
 from model.log_facts import AnyLog
 from model.log_summary import reading_lines, summary_table
 from model.progress import PreparationBar, ReadingBar
@@ -24,12 +28,18 @@ def prepare(
     config: Annotated[Path, typer.Argument(help="The run's TOML file.")],
     out: Annotated[Path, typer.Option(help="Folder to write.")],
     shards: Annotated[bool, typer.Option(help='Out of core: encoded rows in shards, for `format = "shards"`.')] = False,
+    parent: Annotated[
+        Path | None, typer.Option("--from", help="With --shards: a run or bundle to go on from, on newer rows.")
+    ] = None,
 ) -> None:
     """Read the log once, write it as Parquet files that `format = "task"` reads, and say what it is."""
     if shards:
-        _prepare_shards(config, out)
+        _prepare_shards(config, out, parent=parent)
         return
     with clear_errors():
+        if parent is not None:
+            allowed = "with --shards: a log in memory learns new ids when `train --from` reads it"
+            raise ConfigError(file="prepare", key="--from", found=str(parent), allowed=allowed)
         settings = read_config(config)
         started = time.monotonic()
         log, reading = read_with_progress(settings)
@@ -42,19 +52,12 @@ def prepare(
     console.print(f"wrote {out}", soft_wrap=True)
 
 
-def _prepare_shards(config: Path, out: Path) -> None:
+def _prepare_shards(config: Path, out: Path, *, parent: Path | None) -> None:
     with clear_errors():
         settings = read_config(config)
-        data, schema = settings.data, settings.schema
-        plan = Plan(valid_fraction=data.valid_fraction, test_fraction=data.test_fraction, memory_mb=data.memory_mb)
         started = time.monotonic()
-        with PreparationBar(console) as bar:
-            reading = Reading(max_malformed=data.max_malformed)
-            stream = read_stream(data, schema, base=settings.base, reading=reading)
-            prepare_shards(stream, schema, plan=plan, out=out, report=bar)
+        log, reading = prepared_shards(settings, out, known=read_parent(parent).known if parent else None)
         seconds = time.monotonic() - started
-        write_names(reading, out)
-        log = read_sharded_log(out, schema, memory_mb=data.memory_mb)
     console.print(log_table(log, settings))
     print_reading(reading)
     rows = sum(split["rows"] for split in log.splits.values())
@@ -62,6 +65,27 @@ def _prepare_shards(config: Path, out: Path) -> None:
         f"prepared {rows:,} rows in {seconds:,.1f} s, {rows / max(seconds, 1e-9):,.0f} rows/s; wrote {out}",
         soft_wrap=True,
     )
+
+
+def prepared_shards(
+    settings: RunConfig, out: Path, *, known: Known | None, hours: float | None = None
+) -> tuple[ShardedLog, Reading]:
+    """The configured log as shards in `out`, with bars meanwhile; `known` and `hours` as in `out_of_core.Plan`."""
+    data, schema = settings.data, settings.schema
+    if known is not None:
+        check_schema(known, schema)
+    plan = dataclasses.replace(plan_of(data), known=known, hours=hours)
+    with PreparationBar(console) as bar:
+        reading = Reading(max_malformed=data.max_malformed)
+        stream = read_stream(data, schema, base=settings.base, reading=reading)
+        prepare_shards(stream, schema, plan=plan, out=out, report=bar)
+    write_names(reading, out)
+    return read_sharded_log(out, schema, memory_mb=data.memory_mb), reading
+
+
+def plan_of(data: DataConfig) -> Plan:
+    """How the configuration wants a log prepared out of core."""
+    return Plan(valid_fraction=data.valid_fraction, test_fraction=data.test_fraction, memory_mb=data.memory_mb)
 
 
 def read_any(settings: RunConfig) -> tuple[AnyLog, Reading]:

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 
 from model.bundle.encode import Encoder
-from model.data.out_of_core import SPLITS, Preparation
+from model.data.division import SPLITS
+from model.data.out_of_core import Preparation
 from model.data.shards import INDEX, ShardWriter
 
 _SHARD_ROWS = 1 << 15

@@ -14,15 +14,24 @@ import typer
 from model.bundle.folder import resolve
 from model.bundle.pointers import CANARY, STABLE, read_pointer, write_pointer
 from model.code_version import code_version
-from model.compare import ComparedRun
 from model.config import RunConfig, read_config
-from model.data.log import Log
-from model.guard import Contender, Tolerance, Verdict, judge, open_contender
-from model.guard_command import Hours, Pointer, WorseAuc, WorseLogLoss, stop_if_refused, verdict_table
+from model.data.sharded_log import ShardedLog
+from model.guard import Contender, Tolerance, contender_of, judge, open_contender
+from model.guard_command import (
+    Hours,
+    Pointer,
+    WorseAuc,
+    WorseLogLoss,
+    judged_out_of_core,
+    stop_if_refused,
+    verdict_table,
+)
+from model.guard_out_of_core import Pair
 from model.incremental import Parent, read_parent
+from model.log_facts import AnyLog
 from model.newest_day import by_newest_hours
 from model.pipeline import evaluated, prepare, run_training
-from model.prepare_command import read_with_progress
+from model.prepare_command import prepared_shards, read_with_progress
 from model.progress import TrainingBar
 from model.publish import publish
 from model.run_folder import TrainedRun, save_figures, save_run
@@ -42,6 +51,9 @@ def retrain(  # noqa: PLR0913  # one parameter per flag
     pointer: Annotated[Pointer, typer.Option(help="What to point at a bundle that passes; a first one: stable.")] = (
         "canary"
     ),
+    shards: Annotated[
+        Path | None, typer.Option(help="Out of core: the log is prepared in this folder, and trained from there.")
+    ] = None,
     anew: Annotated[bool, typer.Option(help="Train on all of the log, not from the last bundle.")] = False,
     auc: WorseAuc = _DEFAULT.auc,
     log_loss: WorseLogLoss = _DEFAULT.log_loss,
@@ -55,10 +67,11 @@ def retrain(  # noqa: PLR0913  # one parameter per flag
         settings = read_config(config)
         serving = open_contender(bundles) if read_pointer(bundles, STABLE) else None
         parent = None if anew or serving is None else read_parent(_last_bundle(bundles))
-        log = _split(read_with_progress(settings)[0], settings, hours=hours, parent=parent)
+        log = _split(settings, shards, hours=hours, parent=parent)
         console.print(log_table(log, settings))
         trained = _trained(log, settings, parent, out=run)
-        verdict = _judged(trained, serving, log, Tolerance(auc=auc, log_loss=log_loss)) if serving else None
+        pair = _scored(trained, serving, log, settings, hours=hours) if serving else None
+        verdict = judge(*pair, Tolerance(auc=auc, log_loss=log_loss)) if pair else None
     if verdict is not None:
         console.print(verdict_table(verdict))
         stop_if_refused(verdict)
@@ -74,9 +87,12 @@ def _last_bundle(bundles: Path) -> Path:
     return resolve(bundles / CANARY) if read_pointer(bundles, CANARY) else resolve(bundles)
 
 
-def _split(log: Log, settings: RunConfig, *, hours: float, parent: Parent | None) -> Log:
+def _split(settings: RunConfig, shards: Path | None, *, hours: float, parent: Parent | None) -> AnyLog:
+    """The log with its newest hours apart, in memory or prepared in shards."""
+    if shards is not None:
+        return prepared_shards(settings, shards, known=parent.known if parent else None, hours=hours)[0]
     return by_newest_hours(
-        log,
+        read_with_progress(settings)[0],
         timestamp=settings.schema.keys.timestamp,
         hours=hours,
         valid_fraction=settings.data.valid_fraction,
@@ -84,7 +100,7 @@ def _split(log: Log, settings: RunConfig, *, hours: float, parent: Parent | None
     )
 
 
-def _trained(log: Log, settings: RunConfig, parent: Parent | None, *, out: Path) -> TrainedRun:
+def _trained(log: AnyLog, settings: RunConfig, parent: Parent | None, *, out: Path) -> TrainedRun:
     """The run, in its folder too, with the figures of the newest hours."""
     if parent is not None:
         console.print(f"going on from {parent.name} {parent.version}", soft_wrap=True)
@@ -100,10 +116,12 @@ def _trained(log: Log, settings: RunConfig, parent: Parent | None, *, out: Path)
     return trained
 
 
-def _judged(trained: TrainedRun, serving: Contender, log: Log, tolerance: Tolerance) -> Verdict:
-    rows = trained.predictions["test"]
-    new = ComparedRun(name="this run", config=trained.config, calibration=trained.calibration, rows=rows)
-    return judge(new, serving.scored(log.test), tolerance)
+def _scored(trained: TrainedRun, serving: Contender, log: AnyLog, settings: RunConfig, *, hours: float) -> Pair:
+    """The scores of the newest hours by the run and by what serves."""
+    new = contender_of(trained, name="this run")
+    if isinstance(log, ShardedLog):  # encoded for the new net alone: the old one reads the log itself
+        return judged_out_of_core(new, serving, settings, folder=log.folder, hours=hours)
+    return new.compared(trained.predictions["test"]), serving.scored(log.test)
 
 
 def _published(trained: TrainedRun, bundles: Path) -> str:

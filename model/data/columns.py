@@ -73,6 +73,11 @@ def history_columns(schema: Schema) -> dict[str, str]:
     return found
 
 
+def list_columns(schema: Schema) -> set[str]:
+    """The columns of histories and of their times."""
+    return {*history_columns(schema).values(), *([schema.times.column] if schema.times else [])}
+
+
 def negative_columns(schema: Schema) -> dict[str, str]:
     """Key column (item, category) -> the list column of logged negatives; empty where the schema names none."""
     return {s.shares: s.negatives for s in schema.behavior if s.negatives is not None}

@@ -40,7 +40,7 @@ def read_log(config: DataConfig, schema: Schema, *, base: Path, reading: Reading
         generated = synthesize(config.synthetic, schema)
         return from_interactions(generated, clicks, schema, file="the synthetic log", reading=reading)
     if config.format == "shards":
-        allowed = "a log as it was before `prepare --shards`; only train and evaluate read shards"
+        allowed = "the log that the shards were prepared from; guard and retrain read it out of core with --shards"
         raise ConfigError(file=str(base), key="data.format", found=config.format, allowed=allowed)
     if config.format in FORMS:
         return _table(config, schema, base, reading)

@@ -22,11 +22,12 @@ import polars as pl
 from model.bundle.folder import PRIOR, encoder_files, to_npy
 from model.bundle.schema import Schema
 from model.data.clicked_pairs import write_clicked_pairs
-from model.data.preparation import SPLITS, Plan, Preparation, Report, silent
+from model.data.division import SPLITS
+from model.data.preparation import Encode, Plan, Preparation, Report, silent
 from model.data.rating_stream import RatingStream
 from model.data.shards import read_shards
 
-__all__ = ["FORMAT", "LOG", "SPLITS", "Plan", "Preparation", "Summary", "prepare_shards"]
+__all__ = ["FORMAT", "LOG", "SPLITS", "Encode", "Plan", "Preparation", "Summary", "prepare_shards"]
 
 LOG = "log.json"
 FORMAT = 1
@@ -57,5 +58,6 @@ def prepare_shards(stream: RatingStream, schema: Schema, *, plan: Plan, out: Pat
     work.items.write_parquet(out / "items.parquet")
     summary = {name: split.summary() for name, split in work.counts.items()}
     table = {"format": FORMAT, "schema": schema.to_table(), "splits": summary}
+    table |= {"parent": plan.known.to_table()} if plan.known else {}
     (out / LOG).write_text(json.dumps(table, indent=1) + "\n", encoding="utf-8")
     return summary

@@ -27,14 +27,17 @@ class PieceEncoder:
     def encode(self, numbers: Ids) -> EncodedSplit:
         """The rows of these numbers, with the histories they had then."""
         found, keys = self._found, self._encoder.schema.keys
-        rows, lengths = found.rows[numbers], found.lengths[numbers]
-        at = slices(found.starts[numbers], lengths)
+        rows, lengths = found.rows[numbers], np.minimum(found.lengths[numbers], self._encoder.schema.max_history)
+        at = slices(found.starts[numbers] + found.lengths[numbers] - lengths, lengths)
         if self._encoded is not None:
             history = self._encoded[at]
         else:
             told, now = {key: values[at] for key, values in self._told.items()}, rows[keys.timestamp].to_numpy()
             history, lengths = encode_told(told, lengths, self._encoder, now=now)
         out = encode_rows(rows, self._encoder, history=history, lengths=lengths)
-        users = rows[keys.user]
-        # A text id has no place among all others while those are in other pieces: its hash tells users apart.
-        return replace(out, user=users.hash().reinterpret(signed=True).to_numpy()) if users.dtype == pl.String else out
+        return replace(out, user=user_numbers(rows[keys.user]))
+
+
+def user_numbers(users: pl.Series) -> Ids:
+    """[N] a number per user: the id, or the hash of a text, whose place among the texts of all pieces is not known."""
+    return (users.hash().reinterpret(signed=True) if users.dtype == pl.String else users.cast(pl.Int64)).to_numpy()

@@ -16,7 +16,7 @@ import polars as pl
 from model.bundle.schema import Schema
 from model.bundle.vocabulary import Ids
 from model.data.assemble import join_users
-from model.data.columns import behavior_columns, checked, history_columns, impression_columns
+from model.data.columns import behavior_columns, checked, impression_columns, list_columns
 from model.data.history import PointInTime, point_in_time
 from model.data.partitions import CARRIED, Cut, Partitions, Piece
 
@@ -63,7 +63,7 @@ class Told:
     def checked(self, rows: pl.DataFrame) -> pl.DataFrame:
         """The columns of impressions, histories apart."""
         schema = self.schema
-        lists = {*history_columns(schema).values(), *([schema.times.column] if schema.times else [])}
+        lists = list_columns(schema)
         columns = {name: kind for name, kind in impression_columns(schema).items() if name not in lists}
         return checked(rows, columns, file=self.file)
 

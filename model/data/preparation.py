@@ -7,6 +7,7 @@ import copy
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -21,22 +22,23 @@ from model.data.assemble import every_item
 from model.data.batches import EncodedSplit
 from model.data.columns import behavior_columns, checked_items
 from model.data.counted import SplitCounts, TrainCounts, met_in
+from model.data.division import SPLITS, Division, divide
 from model.data.history import ORDER
 from model.data.interactions import Interactions
+from model.data.known import Known, extended, nothing_new
 from model.data.next_item import nothing_for
 from model.data.partitions import CARRIED, Partitions, Piece
-from model.data.piece_encoding import PieceEncoder
-from model.data.piece_rows import PieceRows, Told
+from model.data.piece_encoding import PieceEncoder, user_numbers
+from model.data.piece_rows import PieceRows, Times, Told
 from model.data.pile import Pile
 from model.data.rating_stream import RatingStream, newest_items
 from model.data.shards import ShardWriter
-from model.data.split import time_borders
 from model.data.vocab import prior_of
 
-SPLITS = ("train", "valid", "test")
 _SHARD_ROWS = 1 << 17
 _MOST_SHARDS = 1024  # files are opened once a piece each
 
+Encode = Callable[[Encoder], EncodedSplit]
 Report = Callable[[str, int, int | None], None]
 
 
@@ -48,6 +50,8 @@ def silent(step: str, done: int, total: int | None) -> None:
 class Plan:
     """How a log is prepared. `memory_mb` is what one piece may take, beside what vocabularies and catalogue take.
 
+    With `known` old ids keep their index, and of the training rows only those that are newer than it are there. With
+    `hours` the newest ones of the log test, and a share of the rows before them validates (`division`).
     `encode` does the last step, given the shards' folder; None: piece by piece, here.
     """
 
@@ -55,6 +59,8 @@ class Plan:
     test_fraction: float
     memory_mb: float
     seed: int = 0
+    known: Known | None = None
+    hours: float | None = None
     encode: "Callable[[Preparation, Encoder, Path], None] | None" = None
 
 
@@ -74,9 +80,8 @@ class Preparation:
         every = every_item(Interactions(ratings=rated, items=given), schema)
         self.items = checked_items(every, schema, file=self._file)
         self._told = Told(schema=schema, items=self.items, users=stream.users, file=self._file)
-        times = self._kind.survey(self._partitions, self._pieces("survey"), scratch)
-        fractions = {"valid_fraction": plan.valid_fraction, "test_fraction": plan.test_fraction}
-        self._borders = None if times is None else time_borders(times, **fractions)
+        self._times = self._kind.survey(self._partitions, self._pieces("survey"), scratch)
+        self._division = self._divided(self._times)
         self.counts = {name: SplitCounts() for name in SPLITS}
 
     def _read(self, stream: RatingStream) -> pl.DataFrame:
@@ -109,11 +114,11 @@ class Preparation:
             learned = np.flatnonzero(split == 0)
             met = met_in(found.starts[learned], found.lengths[learned], len(found.behaviors))
             train.add(found.rows[learned], found.behaviors, met)
-        for name, counts in self.counts.items():
-            if counts.first is None:
-                raise nothing_for(name)
-        encoder = train.encoder()
-        return encoder, prior_of(self.counts["train"].items.total(), encoder)
+        self._check_counts()
+        known, encoder = self._plan.known, train.encoder()
+        encoder = extended(known.encoder, encoder) if known else encoder
+        counted = self.counts["train"].items.total()
+        return encoder, prior_of(counted, encoder, before=known.prior_ctr if known else None)
 
     def encode(self, encoder: Encoder, out: Path) -> None:
         """Sort every piece once more, encode its rows and deal them to the shards."""
@@ -135,6 +140,17 @@ class Preparation:
                 mine = np.flatnonzero(split == at)
                 if len(mine):
                     yield at, piece.encode(mine), self._activity(found.rows[mine], trained)
+
+    def newest(self, hours: float) -> Iterator[tuple[pl.DataFrame, Encode]]:
+        """The test rows of the newest `hours` of the log, piece by piece, and what encodes them with any encoder."""
+        if self._times is None:
+            raise ConfigError(file="--shards", key="data.split", found="last", allowed="time, to judge by newest hours")
+        border = max(int(times.max()) for times in self._times() if len(times)) - hours * 3600
+        for found, split in self._impressions("judge"):
+            times = found.rows[self._schema.keys.timestamp].to_numpy()
+            rows = np.flatnonzero((split == SPLITS.index("test")) & (times > border))
+            if len(rows):
+                yield found.rows[rows], partial(_encoded, found, rows)
 
     def divided(self, parts: int) -> "list[Preparation]":
         """The same work cut by user, for as many processes that see the same files; they report nothing."""
@@ -161,14 +177,41 @@ class Preparation:
     def _split(self, found: PieceRows) -> Ids:
         if found.place is not None:
             return np.maximum(len(SPLITS) - found.place.astype(np.int64), 0)
-        if self._borders is None:
+        if self._division is None:
             raise RuntimeError("neither borders nor places")
-        return np.searchsorted(self._borders, found.rows[self._schema.keys.timestamp].to_numpy(), side="right")
+        keys = self._schema.keys
+        return self._division(found.rows[keys.timestamp].to_numpy(), user_numbers(found.rows[keys.user]))
+
+    def _divided(self, times: Times | None) -> Division | None:
+        """How rows come to splits; None if that is by their place among the user's, which knows no newer rows."""
+        plan = self._plan
+        if times is None:
+            if plan.known or plan.hours:
+                raise ConfigError(file="--shards", key="data.split", found="last", allowed="time, to go on from a net")
+            return None
+        shares = {"valid_fraction": plan.valid_fraction, "test_fraction": plan.test_fraction}
+        return divide(times, **shares, hours=plan.hours, after=plan.known.last if plan.known else None)
+
+    def _check_counts(self) -> None:
+        """Raise ConfigError for a split without rows, such as one of which everything is known."""
+        known, hours, key = self._plan.known, self._plan.hours, f"column {self._schema.keys.timestamp}"
+        for name in (name for name, counts in self.counts.items() if counts.first is None):
+            found = f"no rows for {name}"
+            if known is not None:
+                raise nothing_new(known, found=found, key=key)
+            if hours is not None:
+                allowed = f"rows before the newest {hours:g} hours"
+                raise ConfigError(file="the log", key=key, found=found, allowed=allowed)
+            raise nothing_for(name)
 
     def _activity(self, rows: pl.DataFrame, trained: pl.DataFrame) -> Ids:
         """[N] training rows of each row's user."""
         user = rows.select(pl.col(self._schema.keys.user).alias("id"))
         return user.join(trained, on="id", how="left", maintain_order="left")["rows"].fill_null(0).to_numpy()
+
+
+def _encoded(found: PieceRows, rows: Ids, encoder: Encoder) -> EncodedSplit:
+    return PieceEncoder(found, encoder).encode(rows)
 
 
 def _bytes_per_row(schema: Schema) -> int:

@@ -2,6 +2,7 @@
 
 import io
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from model.bundle.schema import Schema
 from model.bundle.vocabulary import Ids
 from model.data.clicked_pairs import Pairs, open_clicked_pairs
 from model.data.downsample import downsampled_shards
+from model.data.known import Known
 from model.data.lanes import Lanes
 from model.data.out_of_core import FORMAT, LOG
 from model.data.sharded_split import ShardedSplit
@@ -33,6 +35,7 @@ class ShardedLog:
     prior_ctr: NDArray[np.float32]
     splits: dict[str, dict[str, Any]]  # Any: JSON
     memory_mb: float
+    parent: dict[str, Any] | None = None  # Any: JSON; `Known.to_table` of what its encoder extends
     bayes_auc: None = None  # nobody knows it here
 
     def shards(self, split: str) -> Shards:
@@ -55,6 +58,18 @@ class ShardedLog:
         """Who clicked what in training. Raises ConfigError for a log that was prepared before this was written."""
         return open_clicked_pairs(self.folder / "train")
 
+    def check_parent(self, parent: Known | None) -> None:
+        """Raise ConfigError unless the rows were prepared to go on from `parent`, or from nothing if that is None."""
+        prepared, asked = (self.parent or {}).get("digest"), parent.digest if parent else None
+        if prepared == asked:
+            return
+        found = _named(self.parent) if self.parent else "none, so the parent's ids are not known"
+        if parent is None:
+            allowed = "no parent: these shards are trained with --from it"
+        else:
+            allowed = f"{_named(parent.to_table())}, by `ctr-model prepare --shards --from` it"
+        raise ConfigError(file=str(self.folder / LOG), key="parent", found=found, allowed=allowed)
+
     def check_encoder(self, encoder: Encoder) -> None:
         """Raise ConfigError unless `encoder` would have encoded the rows as they are."""
         mine, other = encoder_files(self.encoder), encoder_files(encoder)
@@ -69,6 +84,7 @@ def read_sharded_log(folder: Path, schema: Schema, *, memory_mb: float) -> Shard
     try:
         table = json.loads(path.read_text(encoding="utf-8"))
         stated, splits, version = table["schema"], table["splits"], table["format"]
+        parent = table.get("parent")
     except (OSError, ValueError, KeyError, TypeError) as error:
         allowed = "a folder that `ctr-model prepare --shards` wrote to its end"
         raise ConfigError(file=str(path), key="(file)", found=str(error), allowed=allowed) from error
@@ -87,4 +103,10 @@ def read_sharded_log(folder: Path, schema: Schema, *, memory_mb: float) -> Shard
         raise ConfigError(
             file=str(folder / "vocab"), key="(file)", found=str(error), allowed="the log's own"
         ) from error
-    return ShardedLog(folder=folder, encoder=encoder, prior_ctr=prior, splits=splits, memory_mb=memory_mb)
+    return ShardedLog(
+        folder=folder, encoder=encoder, prior_ctr=prior, splits=splits, memory_mb=memory_mb, parent=parent
+    )
+
+
+def _named(parent: Mapping[str, Any]) -> str:  # Any: JSON
+    return f"{parent['name']} {parent['version'] or '(a run)'}, {parent['digest'][:12]}"
