@@ -12,7 +12,6 @@ from typer.testing import CliRunner
 
 from model.bundle.errors import ConfigError
 from model.bundle.folder import read_bundle
-from model.bundle.pointers import CANARY, STABLE, read_pointer
 from model.bundle.schema import Schema
 from model.cli import app
 from model.config import read_config
@@ -208,17 +207,17 @@ def test_guard_judges_a_log_in_pieces_as_in_memory(shop: Path, tmp_path: Path) -
 
 
 def test_the_second_turn_goes_on_from_the_first(shop: Path, tmp_path: Path) -> None:
-    """It learns the rows in between, is judged on the newest ones, names its parent, and becomes the canary."""
+    """It learns the rows in between and is judged on the newest ones; refused, it leaves a run and no bundle."""
     turn = ("--bundles", shop / "bundles", "--run", tmp_path / "run", "--shards", tmp_path / "shards", "--hours", 12)
-    result = call("retrain", shop / "shop.toml", *turn, "--auc-tolerance", 0.5, "--log-loss-tolerance", 1)
-    assert result.exit_code == 0, result.output
-    first, second = (read_bundle(shop / "bundles" / name).manifest for name in (STABLE, CANARY))
+    before = sorted(path.name for path in (shop / "bundles").iterdir())
+    result = call("retrain", shop / "shop.toml", *turn, "--auc-tolerance", -0.5)
+    first, second = read_bundle(shop / "bundles").manifest, load_run(tmp_path / "run").metrics
 
+    assert result.exit_code == 1, result.output
     assert f"going on from shop {first.version}" in result.stdout
-    assert read_pointer(shop / "bundles", STABLE) == first.version
-    assert second.training["parent"]["version"] == first.version
-    assert second.training["window"]["first"] > first.training["window"]["last"]
-    assert {"valid", "test"} == set(second.metrics)
-    again = call("retrain", shop / "shop.toml", *turn)
-    assert again.exit_code == 2
-    assert "no rows for train" in again.stderr
+    assert result.stderr.splitlines()[-1].startswith("refused: AUC is worse by ")
+    assert sorted(path.name for path in (shop / "bundles").iterdir()) == before
+    assert second["parent"]["version"] == first.version
+    assert second["window"]["first"] > first.training["window"]["last"]
+    assert {"valid", "test"} == set(second["splits"])
+    assert not list((tmp_path / "shards").glob(".*"))
