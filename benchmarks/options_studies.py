@@ -187,4 +187,5 @@ UNMEASURED: Mapping[str, str] = {
     "train.epoch_decay": "a part of train.schedule",
     "train.device": "no GPU",
     "train.checkpoint_batches": "changes no result",
+    "train.sharded_rows": "changes no result, and needs several processes",
 }

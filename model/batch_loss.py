@@ -19,6 +19,7 @@ from model.nets.native.forward import native_forward, supports
 from model.optimizer import trained_tables
 from model.ranks import ALONE
 from model.synchronised import Cut, parallel
+from model.table_shards import fetch_rows
 from model.train_config import TrainConfig
 
 
@@ -31,7 +32,7 @@ class BatchLoss:
         self, net: Net, config: TrainConfig, *, sampler: NegativeSampler | None, cut: Cut | None = None
     ) -> None:
         """Of several ranks each looks at its `cut` of a batch; the mean of their losses is that of the whole batch."""
-        self._device = next(net.parameters()).device
+        self._net, self._device = net, next(net.parameters()).device
         alpha = net.auxiliary_alpha if isinstance(net, InterestNet) else 0.0
         self._sampler = sampler if alpha > 0 else None
         self._cut = cut or Cut(ALONE)
@@ -51,6 +52,7 @@ class BatchLoss:
         part = self._cut.take(drawn)
         tensors = {name: torch.from_numpy(tensor[part]).to(self._device) for name, tensor in batch.items()}
         negatives = None if negatives_BLF is None else torch.from_numpy(negatives_BLF[part]).to(self._device)
+        fetch_rows(self._net, tensors, negatives)
         loss: Tensor = self._loss(tensors, negatives)
         return loss
 

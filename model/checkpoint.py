@@ -91,5 +91,6 @@ def run_identity(config: Mapping[str, Any], splits: Mapping[str, Split]) -> dict
     identity: dict[str, Any] = {}
     for section in ("schema", "net", "train"):
         identity |= {f"{section}.{key}": value for key, value in config[section].items()}
-    del identity["train.checkpoint_batches"]
+    for key in ("train.checkpoint_batches", "train.sharded_rows"):  # they shape none
+        identity.pop(key, None)
     return {**identity, **{f"data.{name}": split.digest() for name, split in splits.items()}}

@@ -1,6 +1,6 @@
 """Scores of a whole split by the eager net."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import polars as pl
@@ -13,6 +13,7 @@ from model.data.rows import Split
 from model.nets import Net
 from model.predictions import Predictions
 from model.ranks import ALONE, Ranks
+from model.table_shards import fetched
 
 
 def predict(
@@ -45,13 +46,19 @@ def predict_logit(
     net.eval()
     device = next(net.parameters()).device
     out, done = torch.zeros(len(split)), 0
-    for rows, batch in split.scan(batch_size, reader=ranks.rank, readers=ranks.size):
-        tensors = {name: torch.from_numpy(tensor).to(device) for name, tensor in batch.items()}
+    for rows, tensors in fetched(net, _scan(split, batch_size, ranks, device=device), ranks):
         with torch.inference_mode():
             out[rows] = net(tensors, tensors)[:, 0].cpu()
         done += len(rows)
         report(done)
     return ranks.total(out).numpy()  # of a row all but one rank have 0
+
+
+def _scan(
+    split: Split, batch_size: int, ranks: Ranks, *, device: torch.device
+) -> Iterator[tuple[Ids, dict[str, torch.Tensor]]]:
+    for rows, batch in split.scan(batch_size, reader=ranks.rank, readers=ranks.size):
+        yield rows, {name: torch.from_numpy(tensor).to(device) for name, tensor in batch.items()}
 
 
 def score_split(net: Net, split: Split, activity: Ids) -> Predictions:

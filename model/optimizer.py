@@ -14,6 +14,7 @@ from model.ranks import ALONE, Ranks
 from model.regularisation import l2_gradient
 from model.row_optimizer import RowAdagrad, RowAdam, touched_rows
 from model.schedule import rate_factor
+from model.table_shards import sharded_tables
 from model.train_config import TrainConfig
 
 _WIDE = "wide."  # tables of linear weights: max-norm is for vectors
@@ -39,7 +40,9 @@ class NetOptimizer:
         self._max_norm = max_norm
         self._config, self._steps_per_epoch, self._impressions = config, steps_per_epoch, impressions or {}
         self.steps = 0
-        self._tables = {name: table.weight for name, table in trained_tables(net).items()}
+        self._sharded = sharded_tables(net)  # of these only the rows of this rank
+        self._tables: dict[str, Tensor] = {name: table.weight for name, table in trained_tables(net).items()}
+        self._tables |= {name: table.weight for name, table in self._sharded.items()}
         in_table = {id(weight) for weight in self._tables.values()}
         self._dense = {n: p for n, p in net.named_parameters() if p.requires_grad and id(p) not in in_table}
         by_row = {} if config.embedding_optimizer == "dense_adam" else self._tables
@@ -56,8 +59,10 @@ class NetOptimizer:
         loss.backward()  # type: ignore[no-untyped-call]  # torch's
         with torch.no_grad():
             rows = {n: touched_rows(w.grad) for n, w in self._tables.items() if w.grad is not None}
+            rows |= {n: touched for n, table in self._sharded.items() if (touched := table.touched()) is not None}
             rows = ranks.mean_rows(rows)
             self._clip(rows)
+            rows |= {n: table.own(*rows[n]) for n, table in self._sharded.items() if n in rows}
             self._regularise(rows)
             self._update(rows)
         self.steps += 1
@@ -96,7 +101,8 @@ class NetOptimizer:
             feature = name.rpartition(".")[2]
             if feature not in self._impressions:
                 continue  # no feature's: the table of a gap has a few rows, each met all the time
-            impressions_T = self._impressions[feature].to(rows_T.device)[rows_T]
+            start = self._sharded[name].start if name in self._sharded else 0
+            impressions_T = self._impressions[feature].to(rows_T.device)[rows_T + start]
             shrink_TE = l2_gradient(self._tables[name][rows_T], impressions_T, strength=self._config.embedding_l2)
             gradient_TE.add_(shrink_TE)
 

@@ -18,9 +18,10 @@ from model.data.rows import Drawn, Split
 from model.evaluate import predict
 from model.metrics import all_metrics
 from model.nets import Net
-from model.optimizer import NetOptimizer, sparse_gradients
+from model.optimizer import NetOptimizer, sparse_gradients, trained_tables
 from model.ranks import ALONE, Ranks
 from model.synchronised import Cut, synchronised
+from model.table_shards import divided, own_snapshot, sharded_tables, whole_snapshot
 from model.train_config import TrainConfig
 
 _GPU_LOSS_EVERY = 20  # batches: reading the loss makes the CPU wait for the GPU
@@ -81,25 +82,31 @@ def train(
     caller seeds together with the initial weights. With `checkpoints` the run goes on where their start says, and ends
     with the weights that it would have had without the break; an interrupted run leaves the last one there.
     Of several ranks the first one alone writes; all end with the same net, as if one had trained on whole batches.
+    With tables divided by `config.sharded_rows` the first alone ends with the whole net, and Ctrl-C raises: then the
+    last checkpoint is all that is kept.
     Raises ConfigError for a device or a compiler that is not there.
     """
-    net.to(training_device(config))
-    cut = Cut(samples.ranks)
-    with sparse_gradients(net), adapted(net, config), synchronised(net, cut, compiled=config.compile):
-        run = _Run(net, samples, config, cut)
+    device, cut = training_device(config), Cut(samples.ranks)
+    tables = divided(net, trained_tables(net), config=config, ranks=cut.ranks, device=device)
+    with tables, sparse_gradients(net), adapted(net, config), synchronised(net, cut, compiled=config.compile):
+        run = _Run(net.to(device), samples, config, cut)
         if checkpoints is not None and checkpoints.start is not None:
             run.restore(checkpoints.start)
         run.agree()
         try:
             run.go(report, checkpoints)
         except KeyboardInterrupt:
+            if sharded_tables(net):  # the whole ones need every rank, and another may be in the middle of a batch
+                raise
             run.result.interrupted = True
-    if run.best:
-        net.load_state_dict(run.best)
+        if run.best:
+            net.load_state_dict(run.best)
+        result = run.result
+        del run  # with its moments, before divided tables become whole
     net.to("cpu").eval()
-    if checkpoints is not None and samples.ranks.first and not run.result.interrupted:
+    if checkpoints is not None and cut.ranks.first and not result.interrupted:
         checkpoints.remove()
-    return run.result
+    return result
 
 
 class _Run:
@@ -128,9 +135,14 @@ class _Run:
                 report(self._told(step, evaluated=True))
                 return
             due = self.optimizer.steps % every == 0 if every else evaluate_now
-            if checkpoints is not None and self.ranks.first and due:
-                checkpoints.write(self.snapshot())
+            if checkpoints is not None and due:
+                self._keep(checkpoints)
             report(self._told(step, evaluated=evaluate_now))
+
+    def _keep(self, checkpoints: Checkpoints) -> None:
+        snapshot = whole_snapshot(self.net, self.snapshot(), self.ranks)
+        if self.ranks.first:
+            checkpoints.write(snapshot)
 
     def _steps(self) -> Iterator[tuple[Step, bool]]:
         """Train batch by batch; after each one tell where we are and whether it is time to evaluate."""
@@ -202,7 +214,8 @@ class _Run:
         if (first := self.ranks.told(place)) != place:
             allowed = f"{first}, as the first rank: a folder that every rank sees"
             raise ConfigError(file=CHECKPOINT, key="(place)", found=place, allowed=allowed)
-        self.ranks.alike(self.net.state_dict())
+        own = {f"{name}.weight" for name in sharded_tables(self.net)}
+        self.ranks.alike({name: tensor for name, tensor in self.net.state_dict().items() if name not in own})
 
     def snapshot(self) -> Snapshot:
         """Everything that the rest of the run depends on. Tensors are the live ones."""
@@ -223,7 +236,7 @@ class _Run:
 
     def restore(self, snapshot: Snapshot) -> None:
         """Stand where `snapshot` was taken, torch's global generators included."""
-        place, result = snapshot.place, self.result
+        snapshot, place, result = own_snapshot(self.net, snapshot), snapshot.place, self.result
         self.net.load_state_dict(snapshot.below("net"))
         self.best = snapshot.below("best")
         self.optimizer.restore(snapshot.below("optimizer"))

@@ -33,7 +33,8 @@ def supports(net: nn.Module, tensors: Tensors) -> bool:
         return False
     embedding, attention = net.embedding, net.attention
     plain = not embedding.gap_columns and not set(embedding.shared) & set(embedding.pooled)
-    if not plain or len(embedding.shared) > LAYERS or not isinstance(attention, TargetAttention):
+    whole = all(isinstance(table, nn.Embedding) for table in embedding.tables.values())  # kernels read their memory
+    if not plain or not whole or len(embedding.shared) > LAYERS or not isinstance(attention, TargetAttention):
         return False
     if len(list(attention.rest.parameters())) > 2 * LAYERS or tensors["item_sparse"].shape[1] != 1:
         return False
