@@ -1,9 +1,9 @@
 """Does memory stay flat while a log grows? Preparation and training out of core at two sizes, and the usual ways.
 
-    python -m benchmarks.streaming [--rows N] [--small N] [--whole N] [--pandas N] [--trained N] [--memory-mb M]
-        [--threads N] [--work FOLDER] [--result FILE]
+    python -m benchmarks.streaming [--log table|behaviors|ads] [--rows N] [--small N] [--whole N] [--pandas N]
+        [--trained N] [--memory-mb M] [--threads N] [--work FOLDER] [--result FILE]
 
-A generated log of `--small` and of `--rows` impressions is prepared in shards and trained for one whole epoch with a
+A generated log of `--small` and of `--rows` rows is prepared in shards and trained for one whole epoch with a
 validation split of the same 50,000 rows or so; every step is a process of its own. Its peak is the kernel's maximum
 resident set (`ru_maxrss`): shards and Parquet are read, not mapped, so the page cache is no part of it. Beside it the
 log in memory at `--small` rows, and pandas with a list per user at `--pandas` rows. The last line is one JSON object.
@@ -41,7 +41,7 @@ def step(name: str, folder: Path, options: argparse.Namespace, *, rows: int) -> 
     """Take a step of `benchmarks.streaming_steps`, or `pandas`; what it says, and its peak in MB. Raises StepError."""
     evaluated = min(max(_VALIDATED / rows, 0.001), 0.1)
     settings: dict[str, Any] = {"step": name, "folder": str(folder), "rows": rows, "evaluated": evaluated}
-    settings |= {"memory_mb": options.memory_mb, "history": 50, "trained": options.trained}
+    settings |= {"memory_mb": options.memory_mb, "history": 50, "trained": options.trained, "log": options.log}
     environ = clean_environ(os.environ) | {
         name: str(options.threads) for name in ("OMP_NUM_THREADS", "POLARS_MAX_THREADS")
     }
@@ -114,8 +114,8 @@ def figures(
 
 def page(found: Said, options: argparse.Namespace) -> str:
     """The result as Markdown."""
-    command = f"python -m benchmarks.streaming --rows {options.rows} --small {options.small} --whole {options.whole}"
-    command += f" --pandas {options.pandas} --trained {options.trained}"
+    command = f"python -m benchmarks.streaming --log {options.log} --rows {options.rows} --small {options.small}"
+    command += f" --whole {options.whole} --pandas {options.pandas} --trained {options.trained}"
     lines = [
         "# A log larger than memory",
         "",
@@ -140,10 +140,11 @@ def _commit() -> str:
 def main(arguments: list[str] | None = None) -> None:
     """Measure, and print the page and the JSON object."""
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--log", choices=("table", "behaviors", "ads"), default="table", help="form of the log")
     parser.add_argument("--rows", type=int, default=20_000_000)
     parser.add_argument("--small", type=int, default=2_000_000)
     parser.add_argument("--whole", type=int, default=1_000_000, help="rows for the log in memory; 0 leaves it out")
-    parser.add_argument("--pandas", type=int, default=500_000, help="rows for pandas; 0 leaves it out")
+    parser.add_argument("--pandas", type=int, default=500_000, help="rows for pandas, which takes tables; 0: without")
     parser.add_argument("--memory-mb", type=float, default=256.0)
     parser.add_argument("--trained", type=int, default=0, help="train on so many rows and read the rest; 0: on all")
     parser.add_argument("--threads", type=int, default=2)
@@ -154,7 +155,7 @@ def main(arguments: list[str] | None = None) -> None:
     small = measure(options.small, options, in_memory=False)
     large = measure(options.rows, options, in_memory=False)
     whole = measure(options.whole, options, in_memory=True) if options.whole else None
-    pandas = measure_pandas(options) if options.pandas else None
+    pandas = measure_pandas(options) if options.pandas and options.log == "table" else None
     found = figures(base, {"small": small, "large": large}, whole, pandas)
     text = page(found, options)
     if options.result is not None:

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.streaming_log import SCHEMA, generate
+from benchmarks.streaming_public import FORMS
 from model.config import RunConfig, config_from_table
 from model.data.log import read_log
 from model.data.out_of_core import Plan, prepare_shards
@@ -69,7 +69,8 @@ Said = dict[str, float]
 
 def config(settings: Settings, data: Mapping[str, object]) -> RunConfig:
     """A narrow DIN on the generated log."""
-    table = {"name": "streaming", "data": data, **tomllib.loads(SCHEMA), **tomllib.loads(_NET)}
+    schema = tomllib.loads(FORMS[settings["log"]].schema)
+    table = {"name": "streaming", "data": data, **schema, **tomllib.loads(_NET)}
     return config_from_table(table, file="benchmark", base=Path(settings["folder"]))
 
 
@@ -79,7 +80,7 @@ def _import(settings: Settings) -> Said:
 
 
 def _generate(settings: Settings) -> Said:
-    generate(Path(settings["folder"]) / "log", settings["rows"])
+    FORMS[settings["log"]].generate(Path(settings["folder"]) / "log", settings["rows"])
     return {"rows": settings["rows"]}
 
 
@@ -121,7 +122,7 @@ def _trained(log: AnyLog, chosen: RunConfig, prepared: Prepared) -> Said:
 
 def _raw(settings: Settings) -> dict[str, object]:
     fractions = {"valid_fraction": settings["evaluated"], "test_fraction": settings["evaluated"]}
-    return {"format": "table", "path": "log", "memory_mb": settings["memory_mb"], **fractions}
+    return {"format": FORMS[settings["log"]].format, "path": "log", "memory_mb": settings["memory_mb"], **fractions}
 
 
 STEPS: Mapping[str, Callable[[Settings], Said]] = {

@@ -31,7 +31,8 @@ def from_interactions(source: Interactions, config: DataConfig, schema: Schema, 
     lowest = 1.0 if source.next_item else config.positive_rating
     behaviors = positives(ratings, schema, positive_rating=lowest)
     if source.users is not None:
-        ratings = join_users(ratings, source.users, keys.user, file=file)
+        check_users(source.users, keys.user, file=file)
+        ratings = ratings.join(source.users, on=keys.user, how="left", maintain_order="left")
     rows = impressions(ratings, schema, positive_rating=lowest)
     if source.next_item:
         draw = Draw(met_counts(ratings[keys.item]), negatives=config.negatives, seed=config.seed)
@@ -91,13 +92,12 @@ def every_item(source: Interactions, schema: Schema) -> pl.DataFrame:
     return items.with_columns(*lists, *([] if category is None else [pl.col(category).fill_null(0)]))
 
 
-def join_users(ratings: pl.DataFrame, users: pl.DataFrame, user: str, *, file: str) -> pl.DataFrame:
-    """`ratings` with the columns of their users. Raises ConfigError for a user told of twice."""
+def check_users(users: pl.DataFrame, user: str, *, file: str) -> None:
+    """Raise ConfigError for a user told of twice."""
     doubled = users.filter(pl.col(user).is_duplicated())
     if len(doubled):
         found = f"{doubled[user][0]!r} more than once"
         raise ConfigError(file=file, key=f"users, column {user}", found=found, allowed="each user once")
-    return ratings.join(users, on=user, how="left", maintain_order="left")
 
 
 def _bayes_auc(log: Log, label: str) -> dict[str, float] | None:

@@ -14,7 +14,7 @@ import polars as pl
 from model.bundle.encode import Encoder
 from model.bundle.schema import SIDES, Feature, Schema
 from model.bundle.vocabulary import Hashed, IdIndex, Ids, Vocabulary
-from model.data.columns import history_columns
+from model.data.columns import history_columns, only
 from model.data.pile import Tally
 from model.data.ragged import to_flat
 from model.data.scaling import fit_scaling
@@ -133,7 +133,8 @@ class TrainCounts:
             yield clicks[feature.name], met
             return
         told = clicks.select(schema.keys.item).with_columns(pl.Series("__met", met))
-        told = told.join(self._items.select(schema.keys.item, feature.name), on=schema.keys.item, how="inner")
+        items = only(self._items.select(schema.keys.item, feature.name), schema.keys.item, told[schema.keys.item])
+        told = told.join(items, on=schema.keys.item, how="inner")
         yield _flat(told[feature.name], told["__met"].to_numpy())
 
 

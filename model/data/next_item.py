@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from model.bundle.errors import ConfigError
 from model.bundle.schema import Schema
 from model.bundle.vocabulary import Ids
-from model.data.columns import history_columns
+from model.data.columns import history_columns, only
 from model.data.data_config import Negatives
 from model.data.reading import Reading
 
@@ -55,7 +55,8 @@ def with_drawn(
     rows = rows.with_row_index(_ROW)
     label = pl.lit(0, dtype=rows.schema[keys.label]).alias(keys.label)
     other = rows.drop(features).with_columns(drawn.alias(keys.item), label).filter(pl.col(keys.item).is_not_null())
-    other = other.join(items.select(features), on=keys.item, how="left", maintain_order="left").select(rows.columns)
+    told = only(items.select(features), keys.item, drawn)
+    other = other.join(told, on=keys.item, how="left", maintain_order="left").select(rows.columns)
     casts = {name: dtype for name, dtype in rows.schema.items() if name in features}
     both = pl.concat([rows, other.cast(casts)])  # type: ignore[arg-type]  # polars asks for dict of its own union
     return both.sort(_ROW, maintain_order=True).drop(_ROW)

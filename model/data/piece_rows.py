@@ -15,8 +15,7 @@ import polars as pl
 
 from model.bundle.schema import Schema
 from model.bundle.vocabulary import Ids
-from model.data.assemble import join_users
-from model.data.columns import behavior_columns, checked, impression_columns, list_columns
+from model.data.columns import behavior_columns, checked, impression_columns, list_columns, only
 from model.data.history import PointInTime, point_in_time
 from model.data.partitions import CARRIED, Cut, Partitions, Piece
 
@@ -57,8 +56,12 @@ class Told:
         """The rows in their order, with what they lack of their items and users."""
         item = self.schema.keys.item
         told = [name for name in self.items.columns if name not in rows.columns]
-        rows = rows.join(self.items.select(item, *told), on=item, how="left", maintain_order="left")
-        return rows if self.users is None else join_users(rows, self.users, self.schema.keys.user, file=self.file)
+        items = only(self.items.select(item, *told), item, rows[item])
+        rows = rows.join(items, on=item, how="left", maintain_order="left")
+        if self.users is None:
+            return rows
+        user = self.schema.keys.user
+        return rows.join(only(self.users, user, rows[user]), on=user, how="left", maintain_order="left")
 
     def checked(self, rows: pl.DataFrame) -> pl.DataFrame:
         """The columns of impressions, histories apart."""
@@ -71,7 +74,8 @@ class Told:
         """The columns of behaviors, and `CARRIED`."""
         item, columns = self.schema.keys.item, behavior_columns(self.schema)
         if lacks := [name for name in columns if name not in rows.columns]:
-            rows = rows.join(self.items.select(item, *lacks), on=item, how="left", maintain_order="left")
+            items = only(self.items.select(item, *lacks), item, rows[item])
+            rows = rows.join(items, on=item, how="left", maintain_order="left")
         return checked(rows, columns, file=self.file).with_columns(rows[CARRIED])
 
 

@@ -18,9 +18,9 @@ from model.bundle.encode import Encoder
 from model.bundle.errors import ConfigError
 from model.bundle.schema import SIDES, Schema
 from model.bundle.vocabulary import Ids
-from model.data.assemble import every_item
+from model.data.assemble import check_users, every_item
 from model.data.batches import EncodedSplit
-from model.data.columns import behavior_columns, checked_items
+from model.data.columns import behavior_columns, checked_items, only
 from model.data.counted import SplitCounts, TrainCounts, met_in
 from model.data.division import SPLITS, Division, divide
 from model.data.history import ORDER
@@ -79,6 +79,8 @@ class Preparation:
         given = rated.drop(schema.keys.timestamp, ORDER) if stream.items is None else stream.items()
         every = every_item(Interactions(ratings=rated, items=given), schema)
         self.items = checked_items(every, schema, file=self._file)
+        if stream.users is not None:
+            check_users(stream.users, schema.keys.user, file=self._file)
         self._told = Told(schema=schema, items=self.items, users=stream.users, file=self._file)
         self._times = self._kind.survey(self._partitions, self._pieces("survey"), scratch)
         self._division = self._divided(self._times)
@@ -207,7 +209,8 @@ class Preparation:
     def _activity(self, rows: pl.DataFrame, trained: pl.DataFrame) -> Ids:
         """[N] training rows of each row's user."""
         user = rows.select(pl.col(self._schema.keys.user).alias("id"))
-        return user.join(trained, on="id", how="left", maintain_order="left")["rows"].fill_null(0).to_numpy()
+        known = only(trained, "id", user["id"])
+        return user.join(known, on="id", how="left", maintain_order="left")["rows"].fill_null(0).to_numpy()
 
 
 def _encoded(found: PieceRows, rows: Ids, encoder: Encoder) -> EncodedSplit:

@@ -216,6 +216,7 @@ def test_the_streaming_benchmark_takes_its_steps(tmp_path):
     sizes = {}
     for name, rows in (("small", 1_000), ("large", 2_000)):
         settings = {"folder": str(tmp_path / name), "rows": rows, "evaluated": 0.1, "memory_mb": 1.0, "trained": 0}
+        settings |= {"log": "table"}
         sizes[name] = {
             step: {**STEPS[step](settings), "peak_mb": 1.0, "wall_s": 1.0, "cpu_s": 1.0}
             for step in ("generate", "prepare", "train", "in_memory")
@@ -226,5 +227,16 @@ def test_the_streaming_benchmark_takes_its_steps(tmp_path):
     assert (1_000, 2_000) == (found["small_rows"], found["large_rows"])
     assert sizes["large"]["train"]["rows"] == sizes["large"]["in_memory"]["rows"] == 1_600
     assert found["train_peak_ratio"] == 1.0
-    options = Namespace(rows=2_000, small=1_000, whole=1_000, pandas=0, trained=0, memory_mb=1.0, threads=1)
+    options = Namespace(
+        log="table", rows=2_000, small=1_000, whole=1_000, pandas=0, trained=0, memory_mb=1.0, threads=1
+    )
     assert "| train_peak_ratio | 1.000 | <= 1.1 |" in page(found, options)
+
+
+@pytest.mark.parametrize(("log", "rows"), [("behaviors", 2 * (1_100 - 11)), ("ads", 100)])
+def test_the_streaming_benchmark_knows_public_forms(log, rows, tmp_path):
+    """Of behaviors each but the first of a user makes two rows; of ads a row in eleven is an impression."""
+    settings = {"folder": str(tmp_path), "rows": 1_100, "evaluated": 0.1, "memory_mb": 1.0, "log": log}
+    STEPS["generate"](settings)
+
+    assert STEPS["prepare"](settings)["rows"] == pytest.approx(rows, abs=40)
