@@ -15,7 +15,9 @@ from torch import Tensor
 
 from model.checkpoint import CHECKPOINT, Checkpoints
 from model.data.batches import encode_split
+from model.data.clicked_pairs import clicked_pairs
 from model.data.data_config import DataConfig
+from model.data.fresh_negatives import FreshNegatives
 from model.data.lanes import lanes_of
 from model.data.log import read_log
 from model.data.negatives import NegativeSampler
@@ -55,13 +57,13 @@ class Material:
         sizes = SyntheticConfig(users=60, items=80, categories=8, impressions_per_user=30, seed=3)
         log = read_log(DataConfig(format="synthetic", synthetic=sizes), synthetic_schema(), base=Path())
         encoder = fit_encoder(log, synthetic_schema())
-        self.config, self._sizes = CONFIG, vocabulary_sizes(encoder)
+        self.config, self._encoder, self._sizes = CONFIG, encoder, vocabulary_sizes(encoder)
         split = encode_split(log.train[:ROWS], encoder)
         self.samples = Samples(
             train=split,
             valid=encode_split(log.valid, encoder),
             sampler=NegativeSampler(encoder),
-            impressions=impressions_by_table(split, synthetic_schema(), self._sizes),
+            impressions=impressions_by_table(split, synthetic_schema(), self._sizes, ranks=ranks),
             ranks=ranks,
         )
 
@@ -78,7 +80,7 @@ class Material:
             writer.close()
 
     def in_shards(self, folder: Path) -> "Material":
-        """The same rows from there; a rank reads its lane."""
+        """The same rows from there, with fresh negatives; a rank reads its lane."""
         ranks = self.samples.ranks
         lanes = lanes_of(LANES, rank=ranks.rank, ranks=ranks.size)
         out = copy.copy(self)
@@ -87,7 +89,8 @@ class Material:
             ShardedSplit(read_shards(folder / n), window_rows=WINDOW_ROWS, lanes=lanes) for n in ("train", "valid")
         )
         counts = impressions_by_table(train, synthetic_schema(), self._sizes, ranks=ranks)
-        out.samples = replace(self.samples, train=train, valid=valid, impressions=counts)
+        fresh = FreshNegatives(self._encoder, train, clicked=clicked_pairs(self.samples.train, self._encoder))
+        out.samples = replace(self.samples, train=train, valid=valid, impressions=counts, fresh=fresh)
         return out
 
     def trained(self, name: str, checkpoints: Checkpoints | None = None, *, stop: int = 0) -> dict[str, Any]:

@@ -212,7 +212,9 @@ def test_our_service_is_started_and_loaded_as_the_benchmark_does(bundles, redis_
 
 
 def test_the_streaming_benchmark_takes_its_steps(tmp_path):
-    """A small log is generated, prepared and trained, in shards and in memory: the rows agree, and it has figures."""
+    """A small log is generated, prepared and trained, in shards and in memory: the rows agree, also those of two who
+    read their lanes, and it has figures.
+    """
     sizes = {}
     for name, rows in (("small", 1_000), ("large", 2_000)):
         settings = {"folder": str(tmp_path / name), "rows": rows, "evaluated": 0.1, "memory_mb": 1.0, "trained": 0}
@@ -222,8 +224,10 @@ def test_the_streaming_benchmark_takes_its_steps(tmp_path):
             for step in ("generate", "prepare", "train", "in_memory")
         }
 
+    lanes = [STEPS["read"]({**settings, "lanes": 2, "mine": [i, i + 1]}) for i in range(2)]
     found = figures({"peak_mb": 1.0}, sizes, sizes["small"], None)
 
+    assert [800, 800] == [said["taken"] for said in lanes]
     assert (1_000, 2_000) == (found["small_rows"], found["large_rows"])
     assert sizes["large"]["train"]["rows"] == sizes["large"]["in_memory"]["rows"] == 1_600
     assert found["train_peak_ratio"] == 1.0

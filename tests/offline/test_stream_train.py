@@ -13,10 +13,11 @@ from typer.testing import CliRunner
 from model.bundle.errors import ConfigError
 from model.bundle.folder import read_bundle
 from model.calibration import CalibrationConfig
+from model.checkpoint import Snapshot, lanes_begun
 from model.cli import app
 from model.config import RunConfig, config_from_table
 from model.data.sharded_log import ShardedLog
-from model.pipeline import prepare, run_training, train_only
+from model.pipeline import checkpoints_of, prepare, run_training, train_only
 from model.prepare_command import read_any
 
 LOG = """
@@ -124,3 +125,20 @@ def test_shards_prepared_before_clicks_were_kept_are_told_apart(
     fresh = dataclasses.replace(config, train=dataclasses.replace(config.train, fresh_negatives=True))
     with pytest.raises(ConfigError, match="prepared anew"):
         train_only(prepare(old, fresh), fresh, report=lambda step: None)
+
+
+@pytest.mark.parametrize(("key", "value"), [("lanes", 3), ("memory_mb", 64.0)])
+def test_other_batches_are_no_resumption(
+    log: ShardedLog, config: RunConfig, tmp_path: Path, key: str, value: float
+) -> None:
+    """A run goes on with the lanes and the memory that its batches were drawn with; the checkpoint tells the lanes."""
+    two = dataclasses.replace(config, data=dataclasses.replace(config.data, lanes=2))
+    other = dataclasses.replace(two, data=dataclasses.replace(two.data, **{key: value}))
+    begun = checkpoints_of(prepare(log, two), two, folder=tmp_path, resume=False)
+    assert lanes_begun(tmp_path) == 0
+    begun.write(Snapshot(tensors={"weight": torch.zeros(1)}, place={}))
+
+    assert lanes_begun(tmp_path) == 2
+    assert checkpoints_of(prepare(log, two), two, folder=tmp_path, resume=True).start is not None
+    with pytest.raises(ConfigError, match=f"data.{key}"):
+        checkpoints_of(prepare(log, other), other, folder=tmp_path, resume=True)
