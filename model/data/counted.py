@@ -53,7 +53,7 @@ class SplitCounts:
 
     items: Tally = field(default_factory=Tally)
     users: Tally = field(default_factory=Tally)
-    behaviors: int = 0
+    behaviors: int | None = None  # none: the schema has no history
     first: int | None = None
     last: int | None = None
 
@@ -65,7 +65,8 @@ class SplitCounts:
         shown = [pl.len().cast(pl.Int64).alias("rows"), pl.col(keys.label).cast(pl.Int64).sum().alias("clicks")]
         self.items.add(rows.group_by(pl.col(keys.item).alias("id")).agg(shown))
         self.users.add(rows.group_by(pl.col(keys.user).alias("id")).agg(shown[0]))
-        self.behaviors += int(lengths.sum())
+        if schema.behavior:
+            self.behaviors = (self.behaviors or 0) + int(lengths.sum())
         times = rows[keys.timestamp].to_numpy()
         self.first = min(int(times.min()), times.min() if self.first is None else self.first)
         self.last = max(int(times.max()), times.max() if self.last is None else self.last)
@@ -83,7 +84,7 @@ class SplitCounts:
             "users": len(self.users.total()),
             "items": len(items),
             "click_rate": round(int(items["clicks"].sum()) / rows, 6),
-            "mean_history": round(self.behaviors / rows, 6),
+            "mean_history": None if self.behaviors is None else round(self.behaviors / rows, 6),
             "first": int(self.first or 0),
             "last": int(self.last or 0),
         }

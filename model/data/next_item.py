@@ -36,10 +36,18 @@ class Splits:
 
 def next_items(rows: pl.DataFrame, schema: Schema, reading: Reading) -> pl.DataFrame:
     """The impressions of behaviors that have a history: what came next. Those without one predict nothing."""
+    check_history(schema)
     history = pl.col(history_columns(schema)[schema.keys.item]).list.len()
     kept = rows.filter(history > 0)
     reading.leave_out(NO_HISTORY, len(rows) - len(kept))
     return kept
+
+
+def check_history(schema: Schema) -> None:
+    """Raise ConfigError for a schema without histories, after which nothing is next."""
+    if not schema.behavior:
+        allowed = "a sequence of the items before: the log has behaviors alone"
+        raise ConfigError(file="schema", key="schema.behavior", found="none", allowed=allowed)
 
 
 def with_drawn(

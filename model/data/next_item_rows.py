@@ -15,7 +15,7 @@ from model.bundle.schema import Schema
 from model.bundle.vocabulary import Ids
 from model.data.data_config import DataConfig
 from model.data.history import point_in_time
-from model.data.next_item import NO_HISTORY, NONE_FOUND, Draw, met_counts, places_from_last, with_drawn
+from model.data.next_item import NO_HISTORY, NONE_FOUND, Draw, check_history, met_counts, places_from_last, with_drawn
 from model.data.partitions import CARRIED, Cut, Partitions, Piece
 from model.data.piece_rows import PieceRows, Times, Told
 from model.data.pile import Tally
@@ -30,6 +30,7 @@ class NextItems:
     impressions = 2
 
     def __init__(self, config: DataConfig, schema: Schema, *, twice: str, reading: Reading) -> None:
+        check_history(schema)
         self._config, self._schema, self._twice, self._reading = config, schema, twice, reading
         self._draw: Draw | None = None
 

@@ -20,8 +20,8 @@ class PieceEncoder:
         self._found, self._encoder, schema = found, encoder, encoder.schema
         told = [*history_columns(schema), *([schema.keys.timestamp] if schema.times else [])]
         self._told = {key: found.behaviors[key].to_numpy() for key in told}
-        self._encoded: Ids | None = None
-        if schema.times is None:  # else it depends on the row what is encoded
+        self._encoded: Ids | None = None if schema.behavior else np.empty((0, 0), dtype=np.int64)
+        if schema.behavior and schema.times is None:  # else it depends on the row what is encoded
             self._encoded = encoder.encode_behaviors(behaviors_of(self._told, schema)).astype(np.int32)
 
     def encode(self, numbers: Ids) -> EncodedSplit:

@@ -149,5 +149,5 @@ def _sliced(point: PointInTime, own: Ids, told: Told) -> PieceRows:
         rows=told.checked(told.of(point.rows[own])),
         behaviors=told.behaviors(point.rows[point.clicks]),
         starts=point.starts[own],
-        lengths=point.lengths[own],
+        lengths=point.lengths[own] * bool(told.schema.behavior),
     )

@@ -63,6 +63,22 @@ def test_a_public_log_out_of_core_is_the_log_in_memory(name: str, pieces: str, t
         compare(config, dataclasses.replace(public.schema, max_history=2), tmp_path / "shards", memory_mb=FEW)
 
 
+def test_a_schema_without_histories_out_of_core(tmp_path: Path) -> None:
+    """Rows as in memory, too; behaviors alone are refused, because a next item follows a history."""
+    for name in ("table csv", "taobao_ads"):
+        public = PUBLIC[name]
+        (tmp_path / name).mkdir()
+        public.write(tmp_path / name)
+        config = dataclasses.replace(public.config, path=tmp_path / name)
+        compare(config, dataclasses.replace(public.schema, behavior=()), tmp_path / "shards", memory_mb=1.0)
+    config = dataclasses.replace(PUBLIC["table jsonl"].config, path=tmp_path)
+    PUBLIC["table jsonl"].write(tmp_path)
+    schema = dataclasses.replace(SCHEMA, behavior=())
+    for read in (read_log, read_stream):
+        with pytest.raises(ConfigError, match="schema\\.behavior"):
+            read(config, schema, base=Path(), reading=Reading())
+
+
 def behaviors(users: int, items: int) -> st.SearchStrategy[list[tuple[int, int, int, int]]]:
     """Lines of user, item, category and time, some of them twice; user 1 has about half of them."""
     user = st.one_of(st.just(1), st.integers(1, users))
