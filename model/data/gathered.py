@@ -17,7 +17,7 @@ def gather_items(rows: pl.DataFrame, schema: Schema) -> pl.DataFrame:
     keys, names = schema.keys, list(item_columns(schema))
     items = _newest(rows.select(*names, keys.timestamp), schema)
     if set(names) == set(history_columns(schema)):
-        past = _past(rows, schema)
+        past = past_of(rows, schema)
         only_past = past.filter(~pl.col(keys.item).is_in(items[keys.item].implode()))
         items = pl.concat([items, _newest(only_past.select(*names, keys.timestamp), schema)])
     return items.sort(keys.item)
@@ -34,7 +34,7 @@ def gather_behaviors(rows: pl.DataFrame, items: pl.DataFrame, schema: Schema) ->
     if not schema.behavior:
         return clicks.sort(keys.user, keys.timestamp, maintain_order=True)
     first = rows.sort(keys.timestamp, maintain_order=True).unique(keys.user, keep="first", maintain_order=True)
-    past = _past(first, schema)
+    past = past_of(first, schema)
     if keys.category is not None and keys.category not in past.columns:
         past = past.join(items.select(keys.item, keys.category), on=keys.item, how="left", maintain_order="left")
         past = past.with_columns(pl.col(keys.category).fill_null(NOT_GIVEN))
@@ -50,9 +50,12 @@ def _newest(values: pl.DataFrame, schema: Schema) -> pl.DataFrame:
     return ordered.unique(keys.item, keep="last", maintain_order=True).drop(keys.timestamp)
 
 
-def _past(rows: pl.DataFrame, schema: Schema) -> pl.DataFrame:
+def past_of(rows: pl.DataFrame, schema: Schema, *more: str) -> pl.DataFrame:
     """The behaviors inside the rows' histories: item, category if told, the row's user and time, and how many
-    places before the end of the history (`age`, the newest is 1); its own time (`time`) where the schema has one."""
+    places before the end of the history (`age`, the newest is 1); its own time (`time`) where the schema has one.
+
+    `more` names other columns of the rows.
+    """
     columns = history_columns(schema)
     flat = {key: to_flat(rows[column])[0].alias(key) for key, column in columns.items()}
     if schema.times is not None:
@@ -60,5 +63,5 @@ def _past(rows: pl.DataFrame, schema: Schema) -> pl.DataFrame:
     lengths = rows[columns[schema.keys.item]].list.len().to_numpy().astype(np.int64)
     owners = np.repeat(np.arange(len(rows)), lengths)
     age = np.repeat(np.cumsum(lengths), lengths) - np.arange(len(owners))
-    told = rows.select(schema.keys.user, schema.keys.timestamp)[owners]
+    told = rows.select(schema.keys.user, schema.keys.timestamp, *more)[owners]
     return told.with_columns(*flat.values(), pl.Series("age", age, dtype=pl.Int64))

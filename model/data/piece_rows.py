@@ -3,6 +3,7 @@
 Labelled   rows with a label: the clicks among them make the histories
 Beside     impressions, and behaviors in a log apart that make the histories
 NextItems  behaviors alone (`next_item_rows`)
+Given      rows with their histories (`given_rows`)
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -29,8 +30,9 @@ class PieceRows:
     """The impressions of a piece, N of them, and the behaviors that their histories are slices of, C.
 
     rows       label, user, time and every feature, checked
-    behaviors  what a store would hold, by user and time; with `CARRIED` for those that an earlier piece told of
+    behaviors  by user and time, what a store would hold; with `CARRIED` for those that an earlier piece told of
     starts, lengths  [N] row i's history is behaviors[starts[i] : starts[i] + lengths[i]], oldest first
+    stored     what a store would hold of the piece, if that is something else than its behaviors
     place      [N] 1 for a user's last behavior, 2 for the one before, if the log is split by that
     left_out   why rows of the log are none -> how many
     """
@@ -40,6 +42,7 @@ class PieceRows:
     starts: Ids
     lengths: Ids
     place: Ids | None = None
+    stored: pl.DataFrame | None = None
     left_out: Mapping[str, int] = field(default_factory=dict)
 
 

@@ -106,8 +106,8 @@ class Preparation:
         self.behaviors.mkdir()
         names = list(behavior_columns(self._schema))
         for number, (found, split) in enumerate(self._impressions("count")):
-            new = found.behaviors.filter(~pl.col(CARRIED)).select(names)
-            new.write_parquet(self.behaviors / f"{number:08}.parquet")
+            new = found.behaviors.filter(~pl.col(CARRIED)) if found.stored is None else found.stored
+            new.select(names).write_parquet(self.behaviors / f"{number:08}.parquet")
             for why, rows in found.left_out.items():
                 self._reading.leave_out(why, rows)
             for at, counts in enumerate(self.counts.values()):

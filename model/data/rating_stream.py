@@ -12,8 +12,9 @@ from model.bundle.schema import Schema
 from model.data.amazon_reviews import TWICE as REVIEW_TWICE
 from model.data.amazon_reviews import stream_amazon_reviews
 from model.data.atomic import read_atomic
-from model.data.columns import history_columns, negative_columns
+from model.data.columns import checked_impressions, history_columns, negative_columns
 from model.data.data_config import DataConfig
+from model.data.given_rows import Given, GivenItems
 from model.data.history import ORDER
 from model.data.interactions import Interactions
 from model.data.movielens import read_movielens
@@ -102,20 +103,32 @@ _READERS: Mapping[str, Callable[[Path, Schema, Reading], Interactions]] = {
 def _table(place: Path | str, config: DataConfig, schema: Schema, reading: Reading) -> RatingStream:
     blocks = scan_table(place, config, schema, reading)
     first = next(blocks)
-    if any(name in first.columns for name in history_columns(schema).values()):
-        raise _refused(config, "a table without histories: they are built")
-    labelled = schema.keys.label in first.columns
-    rating = pl.col(schema.keys.label).cast(pl.Float64) if labelled else pl.lit(1.0)
+    label = schema.keys.label
+    given = any(name in first.columns for name in history_columns(schema).values())
+    rating = pl.col(label).cast(pl.Float64) if label in first.columns else pl.lit(1.0)
 
     def pieces() -> Iterator[pl.DataFrame]:
         for block in itertools.chain([first], blocks):
             if block.columns != first.columns:
                 raise _refused(config, f"in every file the columns {', '.join(first.columns)}")
             rows = numbered(block, [name for name in config.text_ids if name in block.columns], reading)
-            yield rows.with_columns(rating.alias("rating")).drop(schema.keys.label, strict=False)
+            yield rows.with_columns(rating.alias("rating"))
 
-    kind = Labelled(1.0) if labelled else NextItems(config, schema, twice=TWICE, reading=reading)
-    return RatingStream(pieces=_sliced(pieces()), kind=kind, reading=reading)
+    if given:
+        items = GivenItems(schema)
+        rows = _checked(_sliced(pieces()), items, schema, file=str(place))
+        return RatingStream(pieces=rows, kind=Given(), items=items.total, reading=reading)
+    rated = (rows.drop(label, strict=False) for rows in _sliced(pieces()))
+    kind = Labelled(1.0) if label in first.columns else NextItems(config, schema, twice=TWICE, reading=reading)
+    return RatingStream(pieces=rated, kind=kind, reading=reading)
+
+
+def _checked(blocks: Iterator[pl.DataFrame], items: GivenItems, schema: Schema, *, file: str) -> Iterator[pl.DataFrame]:
+    """Rows with their histories, which `items` takes note of."""
+    for block in blocks:
+        rows = checked_impressions(block, schema, file=file)
+        items.add(rows)
+        yield rows.with_columns(block["rating"])
 
 
 def _sliced(blocks: Iterator[pl.DataFrame]) -> Iterator[pl.DataFrame]:

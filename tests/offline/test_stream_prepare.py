@@ -117,10 +117,9 @@ def test_borders_are_those_of_sorting(times: list[int], valid: float, test: floa
 
 
 def test_what_cannot_be_streamed_is_refused(tmp_path: Path, movie_schema: Schema) -> None:
-    """A log of served requests, a table with histories, labels split by users, other columns in the second file."""
-    (tmp_path / "log.csv").write_text("user_id,item_id,cate_id,label,timestamp,hist_item_ids\n1,2,3,0,4,\n")
+    """A log of served requests, the DIEN files, labels split by users, other columns in the second file."""
     table = DataConfig(format="table", path=Path("log.csv"))
-    for config in (DataConfig(format="feature_log", path=Path()), DataConfig(format="dien_files", path=Path()), table):
+    for config in (DataConfig(format="feature_log", path=Path()), DataConfig(format="dien_files", path=Path())):
         with pytest.raises(ConfigError, match="--shards"):
             read_stream(config, movie_schema, base=tmp_path, reading=Reading())
     (tmp_path / "log.csv").write_text("user_id,item_id,cate_id,label,timestamp\n1,2,3,0,4\n")

@@ -14,7 +14,7 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from model.bundle.errors import ConfigError
-from model.bundle.schema import Schema, Times
+from model.bundle.schema import Feature, Schema, Times
 from model.data.data_config import DataConfig
 from model.data.log import read_log
 from model.data.out_of_core import Plan, prepare_shards
@@ -146,6 +146,28 @@ def test_impressions_beside_behaviors_out_of_core_are_those_in_memory(
                 prepared(config, schema, Path(folder) / "shards", memory_mb=FEW, reading=Reading())
             return
         compare(config, schema, Path(folder) / "shards", memory_mb=FEW)
+
+
+@pytest.mark.parametrize("told", ["ids", "ids, times", "price"])
+def test_a_table_with_histories_out_of_core_is_the_one_in_memory(told: str, tmp_path: Path) -> None:
+    """Rows stay as they are, also where histories are longer than what is kept; items that histories alone tell of,
+    and what a user did before the first row, are gathered as in memory.
+    """
+    rng = np.random.default_rng(len(told))
+    times = Times(column="hist_times", gaps=("request", "previous")) if "times" in told else None
+    price = (Feature(name="price", kind="dense"),) if told == "price" else ()
+    schema = dataclasses.replace(SCHEMA, max_history=3, times=times, item=(*SCHEMA.item, *price))
+    lines = ["user_id,item_id,cate_id,price,label,timestamp,hist_item_ids,hist_cate_ids,hist_times"]
+    for _ in range(60):
+        items, now = rng.integers(1, 30, size=rng.integers(6)), rng.integers(20, 60)
+        lists = (items, items % 3, now - 1 - np.arange(len(items))[::-1])
+        user = f"u{rng.integers(1, 4) if rng.random() < 0.5 else 1}"
+        told_of = ["|".join(map(str, values)) for values in lists]
+        lines.append(",".join([user, f"{rng.integers(1, 9)},{rng.integers(3)},1.5,{rng.integers(2)},{now}", *told_of]))
+    (tmp_path / "log.csv").write_text("\n".join(lines))
+    config = DataConfig(format="table", path=tmp_path / "log.csv", valid_fraction=0.2, test_fraction=0.2)
+    for memory_mb in (FEW, 1.0):
+        compare(config, schema, tmp_path / "shards", memory_mb=memory_mb)
 
 
 def test_the_last_items_of_each_user_test_and_validate_out_of_core(tmp_path: Path) -> None:
