@@ -4,7 +4,7 @@ BIN := .venv/bin
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .DEFAULT_GOAL := check
-.PHONY: demo test fuzz check checks static docs bench format clean
+.PHONY: demo test extras fuzz check checks static docs bench format clean
 
 .venv: .venv/.installed
 .venv/.installed: pyproject.toml setup.py $(wildcard service/*/native/*.cpp service/runtimes/native/*.inc service/runtimes/native/*.h)
@@ -24,6 +24,18 @@ demo: .venv  ## log -> DIN and DIEN -> bundles -> service -> three scored users;
 # Two processes; those that start servers, and could disturb each other, are in one of them (tests/conftest.py).
 test: .venv  ## everything, with a real Redis
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --no-loadscope-reorder $(ARGS)
+
+# TorchRec by itself: what it says it needs would replace what it runs with (pyproject.toml).
+.venv-extras: .venv-extras/.installed
+.venv-extras/.installed: pyproject.toml
+	test -x .venv-extras/bin/python || $(PYTHON) -m venv .venv-extras
+	.venv-extras/bin/python -m pip install -q -e '.[train,dev,ray,mlflow,torchrec]'
+	.venv-extras/bin/python -m pip install -q --no-deps torchrec==1.8.0
+	touch $@
+
+EXTRAS := test_tracking test_train_on_ray test_table_shards test_sharded_tables
+extras: .venv-extras  ## what `test` skips without Ray, MLflow and TorchRec
+	OMP_NUM_THREADS=1 .venv-extras/bin/python -m pytest -rs $(wildcard $(EXTRAS:%=tests/*/%.py)) $(ARGS)
 
 fuzz: .venv .venv-checks  ## the long form of tests/fuzz: SECONDS for each fuzzer, with other cases every time
 	FUZZ_SECONDS=$(or $(SECONDS),600) $(BIN)/python -m pytest tests/fuzz $(ARGS)
@@ -51,4 +63,4 @@ format: .venv
 	$(BIN)/ruff check --fix .
 
 clean:
-	rm -rf .venv .venv-checks .demo build *.egg-info service/*/native/*.so model/nets/native/*.so
+	rm -rf .venv .venv-checks .venv-extras .demo build *.egg-info service/*/native/*.so model/nets/native/*.so

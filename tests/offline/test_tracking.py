@@ -4,6 +4,7 @@ import importlib.util
 import json
 import struct
 from collections.abc import Mapping
+from contextlib import chdir
 from pathlib import Path
 from typing import Any
 
@@ -167,7 +168,8 @@ def test_mlflow_has_the_training(tmp_path: Path):
     import mlflow  # noqa: PLC0415  # not in the development install
 
     uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
-    done = trained(tmp_path, f'track = {{ mlflow = "{uri}", experiment = "shop" }}')
+    with chdir(tmp_path):  # artifacts of a SQLite store lie in the folder `mlruns` of the working directory
+        done = trained(tmp_path, f'track = {{ mlflow = "{uri}", experiment = "shop" }}')
     assert done.exit_code == 0, done.output
     bundle = tmp_path / "v1"
     bundle.mkdir()

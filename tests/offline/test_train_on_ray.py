@@ -98,6 +98,7 @@ def test_without_ray_the_command_says_what_to_install(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(find_spec("ray") is None, reason="the extra `ray` is not installed")
+@pytest.mark.filterwarnings("ignore")  # Ray's own, of its own settings
 def test_a_local_cluster_prepares_and_trains(tmp_path: Path) -> None:
     """Two workers on this machine: a run with every row of the log in its report."""
     import ray  # noqa: PLC0415  # the extra `ray`
