@@ -11,7 +11,7 @@ from rich.table import Table
 from model.bundle.folder import resolve
 from model.bundle.pointers import STABLE, write_pointer
 from model.config import RunConfig, read_config
-from model.data.out_of_core import Preparation
+from model.data.out_of_core import Plan, Preparation
 from model.data.rating_stream import read_stream
 from model.data.reading import Reading
 from model.guard import Contender, Tolerance, Verdict, judge, open_contender
@@ -55,7 +55,8 @@ def guard(  # noqa: PLR0913  # one parameter per flag
             rows = newest(log.test, timestamp=settings.schema.keys.timestamp, hours=hours)
             judged = contender.scored(rows), serving.scored(rows)
         else:
-            judged = judged_out_of_core(contender, serving, settings, folder=shards, hours=hours)
+            plan = plan_of(settings.data)
+            judged = judged_out_of_core((contender, serving), settings, plan=plan, folder=shards, hours=hours)
         verdict = judge(*judged, Tolerance(auc=auc, log_loss=log_loss))
     if as_json:
         typer.echo(json.dumps(verdict.to_table()))
@@ -68,16 +69,20 @@ def guard(  # noqa: PLR0913  # one parameter per flag
         console.print(f"{promote} is {version.name}", soft_wrap=True)
 
 
-def judged_out_of_core(new: Contender, old: Contender, settings: RunConfig, *, folder: Path, hours: float) -> Pair:
-    """Scores of the newest hours of a log that is read block by block; `folder` holds it while that lasts."""
+def judged_out_of_core(
+    nets: tuple[Contender, Contender], settings: RunConfig, *, plan: Plan, folder: Path, hours: float
+) -> Pair:
+    """Scores by both of the newest hours of the test split, which `plan` says, of a log that is read block by block;
+    `folder` holds it while that lasts.
+    """
     data, schema, scratch = settings.data, settings.schema, folder / ".judged"
     shutil.rmtree(scratch, ignore_errors=True)
     reading = Reading(max_malformed=data.max_malformed)
     try:
         with PreparationBar(console) as bar:
             stream = read_stream(data, schema, base=settings.base, reading=reading)
-            work = Preparation(stream, schema, plan_of(data), scratch=scratch, report=bar)
-            return scored_out_of_core(new, old, work, hours=hours)
+            work = Preparation(stream, schema, plan, scratch=scratch, report=bar)
+            return scored_out_of_core(*nets, work, hours=hours)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
 

@@ -5,6 +5,7 @@
 Nothing of the bundles' folder is touched before the new net has passed.
 """
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
@@ -31,7 +32,7 @@ from model.incremental import Parent, read_parent
 from model.log_facts import AnyLog
 from model.newest_day import by_newest_hours
 from model.pipeline import evaluated, prepare, run_training
-from model.prepare_command import prepared_shards, read_with_progress
+from model.prepare_command import plan_of, prepared_shards, read_with_progress
 from model.progress import TrainingBar
 from model.publish import publish
 from model.run_folder import TrainedRun, save_figures, save_run
@@ -120,7 +121,8 @@ def _scored(trained: TrainedRun, serving: Contender, log: AnyLog, settings: RunC
     """The scores of the newest hours by the run and by what serves."""
     new = contender_of(trained, name="this run")
     if isinstance(log, ShardedLog):  # encoded for the new net alone: the old one reads the log itself
-        return judged_out_of_core(new, serving, settings, folder=log.folder, hours=hours)
+        plan = replace(plan_of(settings.data), hours=hours)
+        return judged_out_of_core((new, serving), settings, plan=plan, folder=log.folder, hours=hours)
     return new.compared(trained.predictions["test"]), serving.scored(log.test)
 
 

@@ -207,14 +207,15 @@ def test_guard_judges_a_log_in_pieces_as_in_memory(shop: Path, tmp_path: Path) -
 
 
 def test_the_second_turn_goes_on_from_the_first(shop: Path, tmp_path: Path) -> None:
-    """It learns the rows in between and is judged on the newest ones; refused, it leaves a run and no bundle."""
-    turn = ("--bundles", shop / "bundles", "--run", tmp_path / "run", "--shards", tmp_path / "shards", "--hours", 12)
+    """It learns the rows in between and is judged on all of the newest ones; refused, it leaves a run and no bundle."""
+    turn = ("--bundles", shop / "bundles", "--run", tmp_path / "run", "--shards", tmp_path / "shards", "--hours", 30)
     before = sorted(path.name for path in (shop / "bundles").iterdir())
     result = call("retrain", shop / "shop.toml", *turn, "--auc-tolerance", -0.5)
     first, second = read_bundle(shop / "bundles").manifest, load_run(tmp_path / "run").metrics
 
     assert result.exit_code == 1, result.output
     assert f"going on from shop {first.version}" in result.stdout
+    assert f"newest day, {int(second['splits']['test']['rows']):,} rows" in result.stdout
     assert result.stderr.splitlines()[-1].startswith("refused: AUC is worse by ")
     assert sorted(path.name for path in (shop / "bundles").iterdir()) == before
     assert second["parent"]["version"] == first.version
