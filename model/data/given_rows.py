@@ -12,7 +12,7 @@ import polars as pl
 from model.bundle.schema import Schema
 from model.data.columns import behavior_columns, history_columns, item_columns, list_columns
 from model.data.gathered import gather_behaviors, past_of
-from model.data.history import ORDER
+from model.data.history import ORDER, numbered_from
 from model.data.partitions import CARRIED, Cut, Partitions, Piece
 from model.data.piece_rows import PieceRows, Times, Told
 from model.data.pile import Pile
@@ -67,7 +67,7 @@ class GivenItems:
     def add(self, rows: pl.DataFrame) -> None:
         """Take note of the next rows of the log."""
         names = [*item_columns(self._schema), self._schema.keys.timestamp, ORDER]
-        numbered = rows.with_row_index(ORDER, offset=self._done)
+        numbered = numbered_from(rows, self._done)
         self._rows.add(numbered.select(names))
         self._done += len(rows)
         if self._past is not None:

@@ -19,6 +19,11 @@ _DONE = "__done"
 ORDER = "__order"  # of a row in the log, which decides among rows of one user and time
 
 
+def numbered_from(rows: pl.DataFrame, first: int) -> pl.DataFrame:
+    """The rows with their numbers in the log as `ORDER`, in 64 bits: polars' own row index ends at 2^32."""
+    return rows.with_columns(pl.int_range(first, first + len(rows), dtype=pl.Int64).alias(ORDER))
+
+
 @dataclass(frozen=True, kw_only=True)
 class PointInTime:
     """Ratings by user, time and order, labelled, and which of the clicks among them each row's user had made before.

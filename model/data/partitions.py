@@ -45,8 +45,8 @@ class Cut:
 
     def read(self, files: list[Path], where: pl.Expr | None = None) -> pl.DataFrame:
         """The rows of some files of which `where` is true, none of them carried."""
-        parts = [pl.read_parquet(file) for file in files]
-        rows = pl.concat(parts if where is None else [part.filter(where) for part in parts])
+        parts = (pl.read_parquet(file) for file in files)  # one at a time: all may be more than a piece
+        rows = pl.concat(parts if where is None else (part.filter(where) for part in parts))
         if self.once:
             rows = rows.unique(self.once, keep="first", maintain_order=True)
         return rows.with_columns(pl.lit(value=False).alias(CARRIED))

@@ -23,7 +23,7 @@ from model.data.batches import EncodedSplit
 from model.data.columns import behavior_columns, checked_items, only
 from model.data.counted import SplitCounts, TrainCounts, met_in
 from model.data.division import SPLITS, Division, divide
-from model.data.history import ORDER
+from model.data.history import ORDER, numbered_from
 from model.data.interactions import Interactions
 from model.data.known import Known, extended, nothing_new
 from model.data.next_item import nothing_for
@@ -91,7 +91,7 @@ class Preparation:
         done, rated = 0, Pile(newest_items(self._schema))
         names = [self._schema.keys.timestamp, ORDER, *(f.name for f in self._schema.item)]
         for rows in stream.pieces:
-            piece = rows.with_row_index(ORDER, offset=done)
+            piece = numbered_from(rows, done)
             self._partitions.add(piece)
             rated.add(piece.select(name for name in names if name in piece.columns))
             done += len(piece)

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from model.bundle.errors import ConfigError
 from model.bundle.schema import Feature, Keys, Schema, Sequence
-from model.data.history import impressions, positives
+from model.data.history import ORDER, impressions, numbered_from, positives
 from model.data.ragged import to_flat, to_lists
 from model.data.split import split_by_time
 
@@ -39,6 +39,11 @@ def plain_history(rows, at, *, longest):
         if who == user and then < now and rating >= 4
     ]
     return [(item, category) for _, _, item, category in sorted(past)][-longest:]
+
+
+def test_rows_are_numbered_beyond_four_billion():
+    """A log that is read in pieces has as many rows as it has."""
+    assert numbered_from(pl.DataFrame({"item_id": [7, 8]}), 2**32 - 1)[ORDER].to_list() == [2**32 - 1, 2**32]
 
 
 @settings(deadline=None)
