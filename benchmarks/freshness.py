@@ -8,6 +8,7 @@ The log has seven days, in which interests drift and new items appear (`data.syn
     incremental   went on from yesterday's net on day d alone
     zero rows     the same, but a new id begins with the row of an unknown one instead of a fresh one
     full          was trained anew on all days so far
+    moments       as incremental, and the optimiser goes on with its moments (`train.keep_moments`)
 
 and all score day d + 1 before anything learns from it. Every tenth row of the days validates. Histories are as of each
 impression for all of them, so even the static net sees what was clicked lately. Measurements are kept in a file of JSON
@@ -31,12 +32,13 @@ from model.config import RunConfig, read_config
 from model.data.log import Log, read_log
 from model.guard import open_contender
 from model.incremental import Parent, read_parent
+from model.moments import save_moments, with_moments
 from model.newest_day import spread
 from model.pipeline import Prepared, prepare, run_training
 from model.run_folder import save_run, vocabulary_sizes
 
 DAYS = 7
-SYSTEMS = ("static", "incremental", "zero rows", "full")
+SYSTEMS = ("static", "incremental", "zero rows", "full", "moments")
 EXAMPLE = Path(__file__).parents[1] / "examples" / "synthetic.toml"
 Measurement = dict[str, Any]  # JSON: seed, day, system and figures
 Found = dict[tuple[int, str, int], Measurement]  # by day, system and seed
@@ -54,7 +56,7 @@ def settings(seed: int) -> RunConfig:
         days=DAYS,
         launched=0.7,
     )
-    train = dataclasses.replace(config.train, seed=seed, epochs=4, patience=1, batch_size=256)
+    train = dataclasses.replace(config.train, seed=seed, epochs=4, patience=1, batch_size=256, keep_moments=True)
     return dataclasses.replace(config, data=dataclasses.replace(config.data, synthetic=sizes), train=train)
 
 
@@ -71,7 +73,9 @@ def trained(log: Log, config: RunConfig, out: Path, *, parent: Parent | None = N
     prepared = prepare(log, config, parent=parent)
     if zero_rows and parent is not None:
         prepared = as_unknown(prepared, parent)
-    save_run(out, run_training(log, prepared, config)[0])
+    run, training = run_training(log, prepared, config)
+    save_run(out, run)
+    save_moments(out, training, config.train)  # `measured` says which net takes them
     return out
 
 
@@ -99,6 +103,8 @@ def measured(seed: int, systems: Sequence[str], folder: Path) -> Iterator[Measur
     for d in range(1, DAYS - 1):
         for system in systems:
             parent = None if system == "full" else read_parent(newest[system])
+            if parent is not None and system == "moments":
+                parent = with_moments(parent, newest[system], config.train)
             rows = pl.concat(days[: d + 1]) if system == "full" else days[d]
             zero_rows = system == "zero rows"
             newest[system] = trained(split(rows), config, folder / f"{system} {d}", parent=parent, zero_rows=zero_rows)

@@ -187,5 +187,6 @@ UNMEASURED: Mapping[str, str] = {
     "train.epoch_decay": "a part of train.schedule",
     "train.device": "no GPU",
     "train.checkpoint_batches": "changes no result",
+    "train.keep_moments": "of training that goes on: docs/freshness.md",
     "train.sharded_rows": "changes no result, and needs several processes",
 }

@@ -36,6 +36,7 @@ class Parent(Known):
 
     net: Mapping[str, Any]  # Any: TOML values
     weights: Mapping[str, Tensor]
+    moments: Mapping[str, Tensor] | None = None  # of its optimiser, where they were kept
 
     @property
     def known(self) -> Known:

@@ -157,6 +157,19 @@ class NetOptimizer:
             moments = {key: state[f"rows.{name}.{key}"] for key in optimizer.moments}
             optimizer.restore(moments, steps=int(state[f"rows.{name}.steps"]))
 
+    def take_over(self, state: Mapping[str, Tensor]) -> None:
+        """Begin with the moments that another training ended with; the schedule begins anew.
+
+        A table may have more rows than there were: those begin without any.
+        """
+        weights = {**self._dense, **self._tables}
+        grown = {}
+        for name, value in state.items():
+            weight = weights.get(name.partition(".")[2].rpartition(".")[0])
+            grown[name] = value if weight is None or not value.dim() else _with_rows(value, len(weight))
+        self.restore(grown)
+        self.steps = 0
+
 
 @contextmanager
 def sparse_gradients(net: nn.Module) -> Iterator[None]:
@@ -177,6 +190,11 @@ def trained_tables(net: nn.Module) -> dict[str, nn.Embedding]:
     """The tables that are trained, by name."""
     modules = net.named_modules()
     return {name: m for name, m in modules if isinstance(m, nn.Embedding) and m.weight.requires_grad}
+
+
+def _with_rows(moment: Tensor, rows: int) -> Tensor:
+    """The moment with zeros behind, one for each new row."""
+    return torch.cat([moment, moment.new_zeros(max(rows - len(moment), 0), *moment.shape[1:])])
 
 
 def _row_optimizer(weight: Tensor, config: TrainConfig) -> RowAdam | RowAdagrad:

@@ -144,6 +144,7 @@ def _trained(
         sampler=NegativeSampler(encoder),
         fresh=_fresh_negatives(prepared) if config.train.fresh_negatives else None,
         impressions=_impressions(prepared, config),
+        moments=prepared.parent.moments if prepared.parent else None,
         ranks=current_ranks(),
     )
     return train(net, samples, config=config.train, report=report, checkpoints=checkpoints), pretrained

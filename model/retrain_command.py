@@ -30,6 +30,7 @@ from model.guard_command import (
 from model.guard_out_of_core import Pair
 from model.incremental import Parent, read_parent
 from model.log_facts import AnyLog
+from model.moments import save_moments, with_moments
 from model.newest_day import by_newest_hours
 from model.pipeline import evaluated, prepare, run_training
 from model.prepare_command import plan_of, prepared_shards, read_with_progress
@@ -67,7 +68,9 @@ def retrain(  # noqa: PLR0913  # one parameter per flag
     with clear_errors():
         settings = read_config(config)
         serving = open_contender(bundles) if read_pointer(bundles, STABLE) else None
-        parent = None if anew or serving is None else read_parent(_last_bundle(bundles))
+        parent = (
+            None if anew or serving is None else with_moments(read_parent(_last_bundle(bundles)), run, settings.train)
+        )
         log = _split(settings, shards, hours=hours, parent=parent)
         console.print(log_table(log, settings))
         trained = _trained(log, settings, parent, out=run)
@@ -111,6 +114,7 @@ def _trained(log: AnyLog, settings: RunConfig, parent: Parent | None, *, out: Pa
         if training.interrupted:
             raise KeyboardInterrupt  # half a turn is not to be exported
         save_run(out, trained)
+        save_moments(out, training, settings.train)
         trained = evaluated(trained, log, split="test")
         save_figures(out, trained)
         track.finished(trained, out, interrupted=False)

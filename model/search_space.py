@@ -14,7 +14,7 @@ from model.train_config import TrainConfig
 
 _KEY = "tune.space"
 # Of [train]: what is no setting of the net that comes out, and what is done once for all trials.
-_FIXED = {"seed", "device", "checkpoint_batches", "negative_sampling_rate", "sharded_rows"}
+_FIXED = {"seed", "device", "checkpoint_batches", "negative_sampling_rate", "sharded_rows", "keep_moments"}
 _FORMS = "{ low = ..., high = ... }, with log = true if it spans magnitudes, or { choices = [...] }"
 
 # What mattered most in docs/log.md, at most a factor of a few around the defaults.

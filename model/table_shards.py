@@ -203,6 +203,7 @@ def _check(config: TrainConfig) -> None:
     asked: list[tuple[str, object, bool, str]] = [
         ("embedding_optimizer", "dense_adam", config.embedding_optimizer == "dense_adam", "adam or adagrad"),
         ("compile", True, config.compile, "false"),
+        ("keep_moments", True, config.keep_moments, "false"),
     ]
     for key, found, refused, instead in asked:
         if refused:

@@ -54,18 +54,20 @@ class Samples:
     sampler: NegativeSampler | None = None
     fresh: FreshNegatives | None = None
     impressions: Mapping[str, Tensor] | None = None  # for train.embedding_l2: regularisation.impressions_by_table
+    moments: Mapping[str, Tensor] | None = None  # of an earlier optimiser, to go on with: NetOptimizer.take_over
     ranks: Ranks = ALONE
 
 
 @dataclass
 class Training:
-    """What a training run came to. `net` holds the best weights."""
+    """What a training run came to. `net` holds the best weights, `moments` the optimiser's last ones if kept."""
 
     net: Net
     best_auc: float = float("nan")
     best_epoch: float = 0.0
     interrupted: bool = False
     evaluations: list[dict[str, float]] = field(default_factory=list)
+    moments: Mapping[str, Tensor] | None = None
 
 
 def train(
@@ -102,6 +104,7 @@ def train(
         if run.best:
             net.load_state_dict(run.best)
         result = run.result
+        result.moments = run.optimizer.state() if config.keep_moments else None
         del run  # with its moments, before divided tables become whole
     net.to("cpu").eval()
     if checkpoints is not None and cut.ranks.first and not result.interrupted:
@@ -124,6 +127,8 @@ class _Run:
         self.optimizer = NetOptimizer(
             net, config, steps_per_epoch=steps, impressions=samples.impressions, max_norm=net.embedding.max_norm
         )
+        if samples.moments is not None:
+            self.optimizer.take_over(samples.moments)
         self._loss_read = float("nan")
         self.loss = BatchLoss(net, config, sampler=samples.sampler, cut=cut)
 

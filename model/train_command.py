@@ -13,6 +13,7 @@ from model.config import RunConfig, read_config
 from model.data.log import Log
 from model.incremental import Parent, newer, read_parent
 from model.log_facts import AnyLog
+from model.moments import MOMENTS, save_moments, with_moments
 from model.pipeline import checkpoints_of, follow_training, prepare, run_training
 from model.prepare_command import print_reading, read_any
 from model.progress import TrainingBar
@@ -39,7 +40,15 @@ def train(
         settings = read_config(config)
         settings = settings.with_net(net) if net else settings
         with joined(settings.train.device):
-            train_configured(settings, out=out, resume=resume, parent=read_parent(parent) if parent else None)
+            train_configured(settings, out=out, resume=resume, parent=_parent(parent, settings, out))
+
+
+def _parent(path: Path | None, settings: RunConfig, out: Path) -> Parent | None:
+    """What `--from` names; of a bundle the run in `out` may have the moments."""
+    if path is None:
+        return None
+    folder = path if (path / MOMENTS).is_file() else out
+    return with_moments(read_parent(path), folder, settings.train)
 
 
 def train_configured(settings: RunConfig, *, out: Path, resume: bool, parent: Parent | None = None) -> None:
@@ -57,6 +66,8 @@ def _train(settings: RunConfig, ranks: Ranks, *, out: Path, resume: bool, parent
         log = newer(log, parent, timestamp=settings.schema.keys.timestamp)
     console.print(log_table(log, settings))
     print_reading(reading)
+    if parent is not None and parent.moments is not None:
+        console.print("the optimiser goes on, too", soft_wrap=True)
     prepared = prepare(log, settings, parent=parent)
     checkpoints = checkpoints_of(prepared, settings, folder=out, resume=resume)
     if resume:
@@ -73,6 +84,7 @@ def _train(settings: RunConfig, ranks: Ranks, *, out: Path, resume: bool, parent
     ):
         run, training = run_training(log, prepared, settings, report=track, checkpoints=checkpoints)
         save_run(out, run)
+        save_moments(out, training, settings.train)
         track.finished(run, out, interrupted=training.interrupted)
     _print(run, training, log, told=f"{bar.samples_per_s:,.0f} samples/s{_together(ranks)}; wrote {out}")
 

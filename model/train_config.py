@@ -36,4 +36,5 @@ class TrainConfig:
     precision: Literal["float32", "bfloat16"] = "float32"  # of the arithmetic; weights stay float32
     compile: bool = False  # torch.compile of both halves
     sharded_rows: int = setting(0, low=0)  # tables with so many rows are divided among ranks; 0: none
+    keep_moments: bool = False  # of the optimiser, in the run's folder, for training that goes on from it
     checkpoint_batches: int = setting(0, low=0)  # batches between checkpoints; 0: one per evaluation
