@@ -54,7 +54,7 @@ def read_into(files: Sequence[Path], spans: Sequence[slice] | None = None) -> ND
     row_bytes = out[:1].nbytes if len(out) else 0
     at = 0
     for i, (file, part) in enumerate(zip(files, parts, strict=True)):
-        with file.open("rb", buffering=0) as stream:
+        with file.open("rb") as stream:  # unbuffered it would stop at 2 GiB
             stream.seek(_HEADER + row_bytes * (spans[i].start if spans else 0))
             there = out[at : at + len(part)]
             if there.size:
