@@ -88,12 +88,13 @@ class Preparation:
 
     def _read(self, stream: RatingStream) -> pl.DataFrame:
         """Cut the log into partitions; returns the items that it rates, as `newest_items`."""
-        done, rated = 0, Pile(newest_items(self._schema))
+        done, newest = 0, newest_items(self._schema)
+        rated = Pile(newest)
         names = [self._schema.keys.timestamp, ORDER, *(f.name for f in self._schema.item)]
         for rows in stream.pieces:
             piece = numbered_from(rows, done)
             self._partitions.add(piece)
-            rated.add(piece.select(name for name in names if name in piece.columns))
+            rated.add(newest(piece.select(name for name in names if name in piece.columns)))
             done += len(piece)
             self._report("partition", done, None)
         if not done:

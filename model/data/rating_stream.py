@@ -28,6 +28,7 @@ from model.data.taobao_ads import stream_taobao_ads
 from model.data.text_ids import numbered
 
 PIECE_ROWS = 1 << 19
+_BLOCK_BYTES = 1 << 23  # of a text file at a time: parsing takes many times that
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,6 +57,7 @@ def read_stream(config: DataConfig, schema: Schema, *, base: Path, reading: Read
 
     Raises ConfigError for a format that cannot be cut, and as `read_log`, also while it is read.
     """
+    reading.block_bytes = min(reading.block_bytes, _BLOCK_BYTES)
     if negative_columns(schema):
         raise _refused(config, "a schema without logged negatives")
     stream = _stream(config, schema, base, reading)
@@ -132,9 +134,15 @@ def _checked(blocks: Iterator[pl.DataFrame], items: GivenItems, schema: Schema, 
 
 
 def _sliced(blocks: Iterator[pl.DataFrame]) -> Iterator[pl.DataFrame]:
-    """Blocks of any size as pieces of at most `PIECE_ROWS`."""
+    """Blocks of any size as pieces of about `PIECE_ROWS`, and at most so many rows."""
+    held: list[pl.DataFrame] = []
     for block in blocks:
-        yield from block.iter_slices(PIECE_ROWS) if len(block) else ()
+        held.append(block)
+        if sum(map(len, held)) >= PIECE_ROWS:
+            yield from pl.concat(held).iter_slices(PIECE_ROWS)
+            held = []
+    if any(map(len, held)):
+        yield from pl.concat(held).iter_slices(PIECE_ROWS)
 
 
 def _refused(config: DataConfig, allowed: str) -> ConfigError:

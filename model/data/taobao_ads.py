@@ -104,11 +104,11 @@ def stream_taobao_ads(folder: Path, schema: Schema, reading: Reading) -> AdStrea
             shown = _joined(block, told.ads.select("adgroup_id"), "adgroup_id", reading)
             if told.users is not None:
                 shown = _joined(shown, told.users.select("user"), "user", reading)
-            users.add(shown.select("user"))
+            users.add(shown.select("user").unique())
             asked = shown.select("user", "time_stamp", "adgroup_id", *context, clicked, pl.lit(0.0).alias("rating"))
             yield asked.rename(named, strict=False)
         for done in _behaviors(folder, users.total()["user"], schema, reading):
-            pairs.add(done.select(_PAIR))
+            pairs.add(done.select(_PAIR).unique())
             behaviors = done.select("user", "time_stamp", "adgroup_id", pl.lit(1.0).alias("rating"))
             yield pl.concat([asked.clear(), behaviors], how="diagonal").rename(named, strict=False)
 
