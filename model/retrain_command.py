@@ -107,7 +107,8 @@ def _split(settings: RunConfig, shards: Path | None, *, hours: float, parent: Pa
 def _trained(log: AnyLog, settings: RunConfig, parent: Parent | None, *, out: Path) -> TrainedRun:
     """The run, in its folder too, with the figures of the newest hours."""
     if parent is not None:
-        console.print(f"going on from {parent.name} {parent.version}", soft_wrap=True)
+        told = ", and so does the optimiser" if parent.moments is not None else ""
+        console.print(f"going on from {parent.name} {parent.version}{told}", soft_wrap=True)
     prepared = prepare(log, settings, parent=parent)
     with TrainingBar(console, epochs=settings.train.epochs) as bar, tracking(settings, out, bar) as track:
         trained, training = run_training(log, prepared, settings, report=track)

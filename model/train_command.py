@@ -67,7 +67,7 @@ def _train(settings: RunConfig, ranks: Ranks, *, out: Path, resume: bool, parent
     console.print(log_table(log, settings))
     print_reading(reading)
     if parent is not None and parent.moments is not None:
-        console.print("the optimiser goes on, too", soft_wrap=True)
+        console.print("going on, and so does the optimiser", soft_wrap=True)
     prepared = prepare(log, settings, parent=parent)
     checkpoints = checkpoints_of(prepared, settings, folder=out, resume=resume)
     if resume:
