@@ -59,6 +59,7 @@ def _prepare_shards(config: Path, out: Path, *, parent: Path | None) -> None:
         log, reading = prepared_shards(settings, out, known=read_parent(parent).known if parent else None)
         seconds = time.monotonic() - started
     console.print(log_table(log, settings))
+    console.print(summary_table(log, settings.schema))
     print_reading(reading)
     rows = sum(split["rows"] for split in log.splits.values())
     console.print(

@@ -1,5 +1,6 @@
 """Progress on a terminal: of reading a log, and of training, with loss, samples per second and time left."""
 
+import math
 import time
 from types import TracebackType
 
@@ -61,14 +62,14 @@ class TrainingBar:
             TextColumn("epoch {task.fields[epoch]}/{task.fields[epochs]}"),
             BarColumn(bar_width=10),
             TaskProgressColumn(),
-            TextColumn("loss {task.fields[loss]:.4f} AUC {task.fields[auc]:.4f}"),
+            TextColumn("loss {task.fields[loss]:.4f} AUC {task.fields[auc]}"),
             TextColumn("{task.fields[speed]:,.0f} samples/s ETA"),
             TimeRemainingColumn(compact=True),
         ]
         self._progress = Progress(*columns, console=console)
         self._epochs = epochs
         nan = float("nan")
-        self._task = self._progress.add_task("", total=None, epoch=1, epochs=epochs, loss=nan, auc=nan, speed=0.0)
+        self._task = self._progress.add_task("", total=None, epoch=1, epochs=epochs, loss=nan, auc="-", speed=0.0)
         self._loss = 0.0
         self._samples = 0
         self._started = time.monotonic()
@@ -89,7 +90,7 @@ class TrainingBar:
             completed=samples,
             epoch=step.epoch,
             loss=self._loss,
-            auc=step.auc,
+            auc="-" if math.isnan(step.auc) else f"{step.auc:.4f}",  # nothing before the first evaluation
             speed=self.samples_per_s,
         )
 

@@ -24,11 +24,12 @@ _SAID = {
 
 def log_table(log: AnyLog, settings: RunConfig) -> Table:
     """The splits of a log."""
-    table = Table("split", "rows", "users", "items", "click rate", "mean history", "Bayes AUC", title=settings.name)
+    known = ["Bayes AUC"] if log.bayes_auc else []
+    table = Table("split", "rows", "users", "items", "click rate", "mean history", *known, title=settings.name)
     for name, told in summary(log, settings.schema).items():
         counts = [f"{told[count]:,}" for count in ("rows", "users", "items")]
         history = "-" if told["mean_history"] is None else f"{told['mean_history']:.1f}"
-        table.add_row(name, *counts, f"{told['click_rate']:.4f}", history, _bayes(log.bayes_auc, name))
+        table.add_row(name, *counts, f"{told['click_rate']:.4f}", history, *_bayes(log.bayes_auc, name))
     return table
 
 
@@ -36,10 +37,11 @@ def figures_table(run: TrainedRun, bayes_auc: dict[str, float] | None) -> Table:
     """The figures of every split that the run has; those of a calibrated pCTR."""
     figures: dict[str, Any] = run.metrics["splits"]
     columns = [name for name in METRICS[1:] if any(name in row for row in figures.values())]
-    table = Table("split", "AUC", "Bayes AUC", *(_SAID[c] for c in columns), "rows", title=run.config["net"]["kind"])
+    known = ["Bayes AUC"] if bayes_auc else []
+    table = Table("split", "AUC", *known, *(_SAID[c] for c in columns), "rows", title=run.config["net"]["kind"])
     for split, row in figures.items():
         values = [f"{row[name]:.4f}" if name in row else "-" for name in columns]
-        table.add_row(split, f"{row['auc']:.4f}", _bayes(bayes_auc, split), *values, f"{row['rows']:,.0f}")
+        table.add_row(split, f"{row['auc']:.4f}", *_bayes(bayes_auc, split), *values, f"{row['rows']:,.0f}")
     return table
 
 
@@ -86,6 +88,6 @@ def _between(found: dict[str, Any]) -> str:
     return f"{found['low']:.4f} to {found['high']:.4f}" if found["low"] is not None else "no interval"
 
 
-def _bayes(bayes_auc: dict[str, float] | None, split: str) -> str:
-    """The best AUC that any net can reach, where the log's generator knows it."""
-    return f"{bayes_auc[split]:.4f}" if bayes_auc else "-"
+def _bayes(bayes_auc: dict[str, float] | None, split: str) -> list[str]:
+    """The cell of the best AUC that any net can reach, where the log's generator knows it."""
+    return [f"{bayes_auc[split]:.4f}"] if bayes_auc else []

@@ -89,7 +89,9 @@ def every_item(source: Interactions, schema: Schema) -> pl.DataFrame:
     rated = source.ratings.select(item).unique()
     items = pl.concat([source.items, rated.join(source.items, on=item, how="anti")], how="diagonal")
     lists = [pl.col(f.name).fill_null([]) for f in schema.item if f.kind == "multi" and f.name in items.columns]
-    return items.with_columns(*lists, *([] if category is None else [pl.col(category).fill_null(0)]))
+    # A category that the log does not tell is left to the check of the columns, which names what is missing.
+    told = [pl.col(category).fill_null(0)] if category in items.columns else []
+    return items.with_columns(*lists, *told)
 
 
 def check_users(users: pl.DataFrame, user: str, *, file: str) -> None:

@@ -57,6 +57,8 @@ class Wanted:
         self._theirs: dict[str, str] = {**published, **(config.columns or {})}
         kinds = {**impression_columns(schema), ACTION: "text"}
         self.keys = (keys.user, keys.item, keys.timestamp)
+        features = [f.name for side in ("user", "item", "context") for f in schema.features(side)]
+        self._needed = [*self.keys, *features]
         self.types = {name: _type(kind) for name, kind in kinds.items()}
         text = pl.String if config.format == "table" else pl.Int64
         self.types[keys.user] = field_types(schema.user).get(keys.user, text)
@@ -67,11 +69,11 @@ class Wanted:
     def among(self, theirs: list[str], file: File) -> dict[str, str]:
         """The table's name of a column -> the schema's, of those that are wanted.
 
-        Raises ConfigError if user, item or time is not there.
+        Raises ConfigError if user, item, time or a feature is not there.
         """
         named = {self._theirs.get(name, name): name for name in self.types}
         found = {name: named[name] for name in theirs if name in named}
-        for key in self.keys:
+        for key in self._needed:
             if key not in found.values():
                 allowed = f"a column {self._theirs.get(key, key)}, or its name in [data.columns]"
                 raise ConfigError(file=str(file), key=f"column {key}", found=theirs, allowed=allowed)

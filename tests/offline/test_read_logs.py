@@ -346,10 +346,11 @@ def test_the_configuration_that_the_documents_show_is_valid(tmp_path: Path) -> N
 
 
 def test_a_table_without_a_needed_column_is_refused(tmp_path: Path) -> None:
-    """The column and what the file has are named, and where its name could be told."""
-    (tmp_path / "log.csv").write_text("user,item_id,timestamp\n1,2,3\n")
-    with pytest.raises(ConfigError, match=r"log\.csv: column user_id: found \['user', .*\[data\.columns\]"):
-        read_log(DataConfig(format="table", path=tmp_path), SCHEMA, base=Path())
+    """A key or a feature: the column and what the file has are named, and where its name could be told."""
+    for header, missing in (("user,item_id,cate_id", "user_id"), ("user_id,item_id,category", "cate_id")):
+        (tmp_path / "log.csv").write_text(f"{header},timestamp\n1,2,3,4\n")
+        with pytest.raises(ConfigError, match=rf"log\.csv: column {missing}: found \['user.*\[data\.columns\]"):
+            read_log(DataConfig(format="table", path=tmp_path), SCHEMA, base=Path())
 
 
 def test_prepare_ends_with_what_the_log_is_and_what_was_left_out(tmp_path: Path) -> None:
@@ -375,7 +376,7 @@ def test_prepare_ends_with_what_the_log_is_and_what_was_left_out(tmp_path: Path)
     said = result.stdout
     assert "12 items, 33 behaviors" in said
     assert re.search(r"train +│ 1970-01-01 00:18 │ 1970-01-01 00:\d\d │ 1, \d, \d, \d, \d, \d +│ 0\.0%", said)
-    assert re.search(r"read 34 lines of 1 files, [\d,]+ lines/s", said)
+    assert re.search(r"read 34 lines of 1 file, [\d,]+ lines/s", said)
     assert f"{tmp_path}/data/log.jsonl: 1 of 34 lines are malformed and left out" in said
     assert "  line 4: 'torn {'" in said
     assert "left out: 8 x next item without a history" in said
@@ -384,3 +385,9 @@ def test_prepare_ends_with_what_the_log_is_and_what_was_left_out(tmp_path: Path)
     ]
     assert "rows" in said
     assert len(pl.read_parquet(tmp_path / "task" / "train.parquet")) > 30
+
+    out_of_core = ["prepare", str(tmp_path / "run.toml"), "--shards", "--out", str(tmp_path / "shards")]
+    again = CliRunner().invoke(app, out_of_core, env={"COLUMNS": "200"}).stdout
+    told = "12 items, 33 behaviors"
+    assert again[again.index(told) :].splitlines()[:7] == said[said.index(told) :].splitlines()[:7]
+    assert "left out: 8 x next item without a history" in again
