@@ -41,7 +41,7 @@ def encode_divided(
     places = [out / f".task-{task:04}" for task in range(len(divided))]
 
     def encode(task: int) -> int:
-        return encode_here(divided[task], encoder, places[task], seed=task)
+        return encode_here(divided[task], encoder, places[task], seed=task, tasks=len(divided))
 
     try:
         run(encode, len(divided))
@@ -52,14 +52,15 @@ def encode_divided(
             shutil.rmtree(place, ignore_errors=True)
 
 
-def encode_here(work: Preparation, encoder: Encoder, place: Path, *, seed: int) -> int:
-    """Encode one task's rows into shards of its own below `place`; how many rows it had."""
+def encode_here(work: Preparation, encoder: Encoder, place: Path, *, seed: int, tasks: int) -> int:
+    """Encode the rows of one of `tasks` into shards of its own below `place`; how many rows it had."""
     shutil.rmtree(place, ignore_errors=True)  # of a task that was lost and is done again
     rows, writers = 0, {}
     for at, encoded, activity in work.encoded(encoder):
         if at not in writers:
             rng = np.random.default_rng([seed, at])
-            shards = max(len(encoded) // _SHARD_ROWS, 1)
+            # By the rows of all pieces, not of this one: a reader holds a shard at least, however large.
+            shards = -(-work.counts[SPLITS[at]].rows // (tasks * _SHARD_ROWS))
             writers[at] = ShardWriter(place / SPLITS[at], shards=shards, rng=rng)
         writers[at].append(encoded, activity)
         rows += len(encoded)

@@ -17,6 +17,7 @@ from model.cli import app
 from model.data.out_of_core import Plan, prepare_shards
 from model.data.rating_stream import in_pieces
 from model.data.sharded_log import ShardedLog, read_sharded_log
+from model.data.shards import read_shards
 from model.data.synthetic import SyntheticConfig, synthesize, synthetic_schema
 from model.ray_prepare import encode_divided
 
@@ -69,6 +70,18 @@ def test_work_divided_among_tasks_gives_the_same_rows(tmp_path: Path, tasks: int
         assert rows_of(divided, name) == rows_of(whole, name)
     assert divided.splits == whole.splits
     assert not list((tmp_path / "divided").glob(".*"))
+
+
+def test_a_shard_stays_small_however_many_pieces_a_task_has(tmp_path: Path) -> None:
+    """A reader holds a shard at least, so the rows of all pieces count, not those of the first."""
+    encode = functools.partial(encode_divided, tasks=1, run=lambda task, numbers: [task(i) for i in range(numbers)])
+    schema = dataclasses.replace(synthetic_schema(), max_history=2)
+    log = synthesize(SyntheticConfig(users=1000, items=60, categories=8, impressions_per_user=50), schema)
+    plan = Plan(valid_fraction=0.1, test_fraction=0.1, memory_mb=4, encode=encode)
+    prepare_shards(in_pieces(log, positive_rating=1.0), schema, plan=plan, out=tmp_path)
+
+    rows = read_shards(tmp_path / "train").rows
+    assert rows.sum() > 2**15 > rows.max()
 
 
 def test_the_example_job_runs_the_command() -> None:
