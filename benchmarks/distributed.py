@@ -30,8 +30,9 @@ from model.data.vocab import fit_encoder
 from model.nets import build_net
 from model.ranks import joined
 from model.run_folder import vocabulary_sizes
-from model.train import Samples, Step, train
+from model.train import train
 from model.train_config import TrainConfig
+from model.training import Samples, Step
 
 ROOT = Path(__file__).parents[1]
 WARM = 5  # batches that are not counted

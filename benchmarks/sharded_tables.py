@@ -36,8 +36,9 @@ from model.nets import build_net
 from model.ranks import joined
 from model.run_folder import vocabulary_sizes
 from model.torchrec_lookup import check_torchrec
-from model.train import Samples, Step, train
+from model.train import train
 from model.train_config import TrainConfig
+from model.training import Samples, Step
 
 ROOT = Path(__file__).parents[1]
 BATCH = 1024

@@ -17,8 +17,8 @@ from torch import Tensor
 
 from model.bundle.errors import ConfigError
 from model.incremental import Parent
-from model.train import Training
 from model.train_config import TrainConfig
+from model.training import Training
 
 MOMENTS = "moments.safetensors"
 

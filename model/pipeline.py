@@ -35,7 +35,8 @@ from model.report.assessment import assess, assess_split, begun_report
 from model.report.attention import attention_maps
 from model.report.figures import Scores
 from model.run_folder import TrainedRun, config_table, vocabulary_sizes
-from model.train import Samples, Step, Training, train
+from model.train import train
+from model.training import Samples, Step, Training
 
 _GOLDEN_USERS, _GOLDEN_CANDIDATES = 16, 8
 

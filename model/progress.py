@@ -17,7 +17,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from model.train import Step
+from model.training import Step
 
 
 class ReadingBar:

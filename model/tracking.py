@@ -24,7 +24,7 @@ from model.report.page import REPORT_HTML
 from model.run_folder import TrainedRun, config_table
 from model.terminal import errors
 from model.track_config import TrackConfig
-from model.train import Step
+from model.training import Step
 
 TRACKING = "tracking.json"
 EVENTS = "tensorboard"

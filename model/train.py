@@ -1,8 +1,8 @@
 """The training loop: best validation AUC wins, whatever ends the run. No printing; progress is a callback."""
 
 import math
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -12,62 +12,17 @@ from model.batch_loss import BatchLoss, adapted, training_device
 from model.bundle.encode import Tensors
 from model.bundle.errors import ConfigError
 from model.checkpoint import CHECKPOINT, Checkpoints, Snapshot
-from model.data.fresh_negatives import FreshNegatives
-from model.data.negatives import NegativeSampler
-from model.data.rows import Drawn, Split
+from model.data.rows import Drawn
 from model.evaluate import predict
 from model.metrics import all_metrics
 from model.nets import Net
 from model.optimizer import NetOptimizer, sparse_gradients, trained_tables
-from model.ranks import ALONE, Ranks
 from model.synchronised import Cut, synchronised
 from model.table_shards import divided, own_snapshot, sharded_tables, whole_snapshot
 from model.train_config import TrainConfig
+from model.training import Samples, Step, Training
 
 _GPU_LOSS_EVERY = 20  # batches: reading the loss makes the CPU wait for the GPU
-
-
-@dataclass(frozen=True, kw_only=True)
-class Step:
-    """Progress after one batch. `loss` is this batch's, on a GPU that of one in 20; `auc` the newest validation AUC,
-    NaN before the first; `evaluation` all validation figures where this batch was followed by an evaluation.
-    """
-
-    epoch: int
-    done: int  # samples of this epoch
-    total: int
-    loss: float
-    auc: float
-    learning_rate: float = float("nan")  # of this batch's step
-    evaluation: Mapping[str, float] | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Samples:
-    """What a net learns from. Without `sampler` DIEN's auxiliary loss has no negatives and is left out; without `fresh`
-    the non-clicks of `train` stay as they are. Every one of `ranks` has the same samples and takes its part of a batch,
-    which of a log in shards is what its lanes have.
-    """
-
-    train: Split
-    valid: Split
-    sampler: NegativeSampler | None = None
-    fresh: FreshNegatives | None = None
-    impressions: Mapping[str, Tensor] | None = None  # for train.embedding_l2: regularisation.impressions_by_table
-    moments: Mapping[str, Tensor] | None = None  # of an earlier optimiser, to go on with: NetOptimizer.take_over
-    ranks: Ranks = ALONE
-
-
-@dataclass
-class Training:
-    """What a training run came to. `net` holds the best weights, `moments` the optimiser's last ones if kept."""
-
-    net: Net
-    best_auc: float = float("nan")
-    best_epoch: float = 0.0
-    interrupted: bool = False
-    evaluations: list[dict[str, float]] = field(default_factory=list)
-    moments: Mapping[str, Tensor] | None = None
 
 
 def train(

@@ -22,7 +22,7 @@ from model.run_folder import TrainedRun, save_run
 from model.tables import figures_table, log_table
 from model.terminal import clear_errors, console
 from model.tracking import tracking
-from model.train import Training
+from model.training import Training
 
 
 def train(

@@ -18,7 +18,7 @@ from model.config import RunConfig
 from model.pipeline import Prepared, train_only
 from model.run_folder import config_table
 from model.search_space import Range, Space, with_settings
-from model.train import Step, Training
+from model.training import Step, Training
 
 if TYPE_CHECKING:
     import optuna

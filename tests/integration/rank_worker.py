@@ -30,8 +30,9 @@ from model.nets import Net, build_net
 from model.ranks import ALONE, RankLostError, Ranks, joined
 from model.regularisation import impressions_by_table
 from model.run_folder import vocabulary_sizes
-from model.train import Samples, Step, train
+from model.train import train
 from model.train_config import TrainConfig
+from model.training import Samples, Step
 
 SMALL = {"attention": [8], "head": [16]}
 NETS: dict[str, dict[str, Any]] = {  # Any: settings

@@ -24,8 +24,9 @@ from model.data.vocab import fit_encoder
 from model.nets import build_net
 from model.regularisation import impressions_by_table
 from model.run_folder import vocabulary_sizes
-from model.train import Samples, Step, Training, train
+from model.train import train
 from model.train_config import TrainConfig
+from model.training import Samples, Step, Training
 
 # Everything that draws random numbers or remembers: dropout, negatives, order, moments, schedule, best weights.
 NET = {"kind": "dien", "attention": [8], "head": [16], "dropout": 0.3, "auxiliary_alpha": 0.5}

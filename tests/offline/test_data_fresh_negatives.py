@@ -16,8 +16,9 @@ from model.data.synthetic import synthetic_schema
 from model.data.vocab import fit_encoder
 from model.nets import build_net
 from model.run_folder import vocabulary_sizes
-from model.train import Samples, train
+from model.train import train
 from model.train_config import TrainConfig
+from model.training import Samples
 
 
 @pytest.fixture(scope="module")

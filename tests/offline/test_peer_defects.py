@@ -24,8 +24,9 @@ from model.nets.augru import Augru
 from model.nets.layers import Dice
 from model.pipeline import prepare, run_training
 from model.run_folder import vocabulary_sizes
-from model.train import Samples, train
+from model.train import train
 from model.train_config import TrainConfig
+from model.training import Samples
 
 SIZES = {"item_id": 50, "cate_id": 10}
 KINDS = ["din", "din_gru", "gru_gru", "aigru", "agru", "dien"]

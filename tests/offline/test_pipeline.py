@@ -13,8 +13,8 @@ from model.data.synthetic import SyntheticConfig
 from model.metrics import auc
 from model.pipeline import Prepared, prepare, run_training
 from model.run_folder import TrainedRun
-from model.train import Training
 from model.train_config import TrainConfig
+from model.training import Training
 
 SCHEMA = Schema(
     item=(Feature(name="item_id", dim=8), Feature(name="cate_id", dim=8)),

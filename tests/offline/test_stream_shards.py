@@ -26,8 +26,9 @@ from model.metrics import auc
 from model.nets import Net, build_net
 from model.regularisation import impressions_by_table
 from model.run_folder import vocabulary_sizes
-from model.train import Samples, Step, Training, train
+from model.train import train
 from model.train_config import TrainConfig
+from model.training import Samples, Step, Training
 
 SHARDS, TOGETHER = 7, 3
 NET = {"kind": "dien", "attention": [8], "head": [16], "dropout": 0.3, "auxiliary_alpha": 0.5}

@@ -22,8 +22,9 @@ from model.optimizer import NetOptimizer, sparse_gradients, trained_tables
 from model.ranks import Ranks
 from model.run_folder import vocabulary_sizes
 from model.table_shards import ShardedTable, own_snapshot, wanted_ids
-from model.train import Samples, train
+from model.train import train
 from model.train_config import TrainConfig
+from model.training import Samples
 
 ROWS, WIDTH, CUT = 12, 3, 5
 BATCHES = [torch.tensor([[1, 3, 3], [5, 1, 1]]), torch.tensor([[4, 3, 3], [3, 0, 3]]), torch.tensor([[1, 7, 9]])]

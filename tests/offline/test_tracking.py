@@ -18,7 +18,7 @@ from model.config import read_config
 from model.run_folder import load_run
 from model.track_config import TrackConfig
 from model.tracking import EVENTS, TRACKING, Tracking, tell_bundle
-from model.train import Step
+from model.training import Step
 
 HAS_MLFLOW = importlib.util.find_spec("mlflow") is not None
 CONFIG = """

@@ -23,8 +23,9 @@ from model.evaluate import predict
 from model.metrics import auc
 from model.nets import Net, build_net
 from model.run_folder import load_run, vocabulary_sizes
-from model.train import Samples, Step, train
+from model.train import train
 from model.train_config import TrainConfig
+from model.training import Samples, Step
 
 HEAD = {"head": [16], "activation": "prelu"}
 TOO_FAST = TrainConfig(epochs=6, batch_size=64, learning_rate=0.3, patience=6)  # the first epoch is the best

@@ -19,8 +19,8 @@ from model.data.log import DataConfig, Log
 from model.data.synthetic import synthetic_schema
 from model.pipeline import Prepared, prepare, run_training
 from model.search_space import USUAL, Choices, Range, read_space
-from model.train import Step
 from model.train_config import TrainConfig
+from model.training import Step
 from model.tune import STUDY, Outcome, Search
 from model.tune_config import TuneConfig
 
