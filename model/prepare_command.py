@@ -11,7 +11,7 @@ from model.bundle.errors import ConfigError
 from model.config import RunConfig, read_config
 from model.data.known import Known
 from model.data.log import DataConfig, Log, read_log, write_task
-from model.data.out_of_core import Plan, prepare_shards
+from model.data.out_of_core import LOG, Plan, prepare_shards
 from model.data.rating_stream import read_stream
 from model.data.reading import Reading
 from model.data.sharded_log import ShardedLog, read_sharded_log
@@ -41,6 +41,7 @@ def prepare(
             allowed = "with --shards: a log in memory learns new ids when `train --from` reads it"
             raise ConfigError(file="prepare", key="--from", found=str(parent), allowed=allowed)
         settings = read_config(config)
+        _check_out(settings, out, other=LOG)
         started = time.monotonic()
         log, reading = read_with_progress(settings)
         seconds = time.monotonic() - started
@@ -75,6 +76,7 @@ def prepared_shards(
     data, schema = settings.data, settings.schema
     if known is not None:
         check_schema(known, schema)
+    _check_out(settings, out, other="train.parquet")
     plan = dataclasses.replace(plan_of(data), known=known, hours=hours)
     with PreparationBar(console) as bar:
         reading = Reading(max_malformed=data.max_malformed)
@@ -82,6 +84,19 @@ def prepared_shards(
         prepare_shards(stream, schema, plan=plan, out=out, report=bar)
     write_names(reading, out)
     return read_sharded_log(out, schema, memory_mb=data.memory_mb), reading
+
+
+def _check_out(settings: RunConfig, out: Path, *, other: str) -> None:
+    """Raise ConfigError for the folder of the log itself, where the log would be read with what was made of it, and
+    for one with the file `other`, a log that was prepared the other way: both have files of the same names.
+    """
+    path = settings.data.path
+    found = None if path is None or (settings.base / path).resolve() != out.resolve() else f"{out}, the log itself"
+    if (out / other).exists():
+        found = f"{out}, which has {other}"
+    if found:
+        allowed = "a folder of its own, without a log prepared otherwise"
+        raise ConfigError(file="prepare", key="out", found=found, allowed=allowed)
 
 
 def plan_of(data: DataConfig) -> Plan:

@@ -19,13 +19,14 @@ from typing import Any
 
 import polars as pl
 
+from model.bundle.errors import ConfigError
 from model.bundle.folder import PRIOR, encoder_files, to_npy
 from model.bundle.schema import Schema
 from model.data.clicked_pairs import write_clicked_pairs
 from model.data.division import SPLITS
 from model.data.preparation import Encode, Plan, Preparation, Report, silent
 from model.data.rating_stream import RatingStream
-from model.data.shards import read_shards
+from model.data.shards import INDEX, read_shards
 
 __all__ = ["FORMAT", "LOG", "SPLITS", "Encode", "Plan", "Preparation", "Summary", "prepare_shards"]
 
@@ -40,10 +41,8 @@ def prepare_shards(stream: RatingStream, schema: Schema, *, plan: Plan, out: Pat
 
     `report` is told the step, the rows done, and of how many if that is known. Raises ConfigError as `read_log`.
     """
-    (out / LOG).unlink(missing_ok=True)
     scratch = out / ".partitions"
-    for folder in (scratch, *(out / split for split in SPLITS)):
-        shutil.rmtree(folder, ignore_errors=True)
+    _clear(out, scratch)
     try:
         work = Preparation(stream, schema, plan, scratch=scratch, report=report)
         encoder, prior = work.count()
@@ -61,3 +60,18 @@ def prepare_shards(stream: RatingStream, schema: Schema, *, plan: Plan, out: Pat
     table |= {"parent": plan.known.to_table()} if plan.known else {}
     (out / LOG).write_text(json.dumps(table, indent=1) + "\n", encoding="utf-8")
     return summary
+
+
+def _clear(out: Path, scratch: Path) -> None:
+    """Delete an earlier log, or what a broken preparation left. Raises ConfigError, and deletes nothing, if a folder
+    that would go holds files that no preparation writes.
+    """
+    for folder in (out / split for split in SPLITS):
+        for path in folder.rglob("*"):
+            ours = path.is_dir() or path.suffix == ".npy" or path.name == INDEX or path.parent.name.startswith(".")
+            if not ours:
+                allowed = "shards, or nothing: what is in that folder is deleted first"
+                raise ConfigError(file=str(folder), key="(folder)", found=path.name, allowed=allowed)
+    (out / LOG).unlink(missing_ok=True)
+    for folder in (scratch, *(out / split for split in SPLITS)):
+        shutil.rmtree(folder, ignore_errors=True)

@@ -192,7 +192,7 @@ def test_amazon_reviews_of_later_years(tmp_path: Path) -> None:
         text_id("P"): text_id("Dolls"), text_id("Q"): 0, text_id("R"): text_id("Cars"), text_id("S"): 0,
     }  # fmt: skip
     assert log.behaviors["timestamp"].to_list() == [10, 11, 12, 13] * 2
-    assert reading.names["item_id"].sort("text")["text"].to_list() == list("PQRS")
+    assert reading.names["item_id"].total().sort("text")["text"].to_list() == list("PQRS")
 
 
 def test_text_ids_are_the_first_53_bits_of_sha_256() -> None:
@@ -200,8 +200,13 @@ def test_text_ids_are_the_first_53_bits_of_sha_256() -> None:
     assert text_id("B00004TUBL") == int(hashlib.sha256(b"B00004TUBL").hexdigest()[:16], 16) >> 11
     assert text_id("") == 0
     reading = Reading()
-    reading.names["item"] = pl.DataFrame({"id": [text_id("a")], "text": ["another"]})
-    with pytest.raises(ConfigError, match=r"column item: found .*texts of different hashes"):
+    for at in range(20):  # in blocks that are merged now and then
+        numbered(pl.DataFrame({"item": [f"{at}", f"{at - 1}", f"b{at}"]}), ["item"], reading)
+    texts = ["-1", *(f"{b}{at}" for at in range(20) for b in ("", "b"))]
+    assert reading.names["item"].total().rows() == sorted((text_id(text), text) for text in texts)
+    reading.names["item"].add(pl.DataFrame({"id": [text_id("a")], "text": ["another"]}))
+    numbered(pl.DataFrame({"item": ["c", "1"]}), ["item"], reading)
+    with pytest.raises(ConfigError, match=r"column item: found .*'a', 'another'.*texts of different hashes"):
         numbered(pl.DataFrame({"item": ["a"]}), ["item"], reading)
 
 
@@ -391,3 +396,9 @@ def test_prepare_ends_with_what_the_log_is_and_what_was_left_out(tmp_path: Path)
     told = "12 items, 33 behaviors"
     assert again[again.index(told) :].splitlines()[:7] == said[said.index(told) :].splitlines()[:7]
     assert "left out: 8 x next item without a history" in again
+
+    for other in ("task", "data"):
+        mixed = CliRunner().invoke(app, [*out_of_core[:-1], str(tmp_path / other)], env={"COLUMNS": "200"})
+        assert mixed.exit_code == 2
+        assert f"prepare: out: found '{tmp_path}/{other}" in mixed.stderr.replace("\n", "")
+    assert CliRunner().invoke(app, [*command[:-1], str(tmp_path / "shards")]).exit_code == 2

@@ -146,6 +146,22 @@ def test_shards_are_read_with_their_own_schema_and_encoder(tmp_path: Path) -> No
         read_sharded_log(tmp_path / "one", schema, memory_mb=1)
 
 
+def test_files_that_no_preparation_wrote_are_never_deleted(tmp_path: Path) -> None:
+    """A folder with a `train` of somebody else is refused before anything is touched; shards are written over."""
+    schema = synthetic_schema()
+    log = synthesize(SIZES, schema)
+    prepared(log, schema, tmp_path, memory_mb=64.0)
+    (tmp_path / "test" / "00000" / "cat.png").write_bytes(b"mine")
+
+    with pytest.raises(ConfigError, match=r"test: \(folder\): found 'cat\.png'"):
+        prepared(log, schema, tmp_path, memory_mb=64.0)
+
+    assert (tmp_path / "test" / "00000" / "cat.png").exists()
+    assert (tmp_path / "log.json").exists()
+    (tmp_path / "test" / "00000" / "cat.png").unlink()
+    prepared(log, schema, tmp_path, memory_mb=64.0)
+
+
 def test_a_log_without_rows_is_refused_and_leaves_no_log(tmp_path: Path) -> None:
     """Nothing in the folder looks like a prepared log, and the partitions are gone."""
     log = synthesize(SIZES, synthetic_schema())
