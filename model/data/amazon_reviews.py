@@ -71,7 +71,7 @@ def stream_amazon_reviews(folder: Path, schema: Schema, reading: Reading) -> Rev
             yield numbered(block, [*texts, keys.item], reading).with_columns(pl.lit(1.0).alias("rating"))
 
     def items() -> pl.DataFrame:
-        shown = reading.names[keys.item].select(pl.col("text").alias(keys.item)).sort(keys.item)
+        shown = reading.names[keys.item].total().select(pl.col("text").alias(keys.item)).sort(keys.item)
         if asked and keys.category is not None:
             shown = _with_categories(shown, metadata, keys.category, reading)
         return numbered(shown, [keys.item], reading)

@@ -7,9 +7,8 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import polars as pl
-
 from model.bundle.errors import ConfigError
+from model.data.text_names import TextNames
 
 _EXAMPLES = 5  # malformed lines that are told of each file
 
@@ -35,7 +34,7 @@ class Reading:
     report     called with a file's name, bytes read, and its size or None, after each block
     block_bytes  how much of a text file is parsed at a time
     left_out   why rows were left out -> how many
-    names      column -> the text ids that became integers: `id`, `text`
+    names      column -> the text ids that became integers
     """
 
     max_malformed: float = 0.001
@@ -43,7 +42,7 @@ class Reading:
     block_bytes: int = 1 << 25
     files: dict[str, FileRead] = dataclasses.field(default_factory=dict)
     left_out: Counter[str] = dataclasses.field(default_factory=Counter)
-    names: dict[str, pl.DataFrame] = dataclasses.field(default_factory=dict)
+    names: dict[str, TextNames] = dataclasses.field(default_factory=dict)
 
     def took(self, file: object, lines: int) -> None:
         """Take note of lines that were read, malformed ones included."""

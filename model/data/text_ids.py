@@ -10,8 +10,8 @@ from pathlib import Path
 
 import polars as pl
 
-from model.bundle.errors import ConfigError
 from model.data.reading import Reading
+from model.data.text_names import TextNames
 
 
 def text_id(text: str) -> int:
@@ -29,12 +29,7 @@ def numbered(frame: pl.DataFrame, columns: list[str], reading: Reading) -> pl.Da
     for name in columns:
         texts = frame[name].unique()
         ids = pl.Series("id", [text_id(text) for text in texts], dtype=pl.Int64)
-        told = pl.DataFrame([ids, texts.alias("text")])
-        known = pl.concat([reading.names[name], told]).unique() if name in reading.names else told
-        if known["id"].n_unique() < len(known):
-            twice = known.filter(pl.col("id").is_duplicated())["text"].to_list()[:2]
-            raise ConfigError(file="the log", key=f"column {name}", found=twice, allowed="texts of different hashes")
-        reading.names[name] = known.sort("id")
+        reading.names.setdefault(name, TextNames(name)).add(pl.DataFrame([ids, texts.alias("text")]))
         integers = frame[name].replace_strict(texts, ids, return_dtype=pl.Int64)
         frame = frame.with_columns(integers.cast(pl.Int64))  # of no rows polars leaves them texts
     return frame
@@ -43,4 +38,4 @@ def numbered(frame: pl.DataFrame, columns: list[str], reading: Reading) -> pl.Da
 def write_names(reading: Reading, folder: Path) -> None:
     """`names_<column>.parquet` (id, text) for every column whose texts became integers."""
     for name, told in reading.names.items():
-        told.write_parquet(folder / f"names_{name}.parquet")
+        told.total().write_parquet(folder / f"names_{name}.parquet")
