@@ -57,12 +57,12 @@ def outcomes_table(outcomes: list[Outcome], keys: list[str]) -> Table:
     """The best trials first, those that were pruned or failed behind."""
     counts = {state: sum(o.state == state for o in outcomes) for state in ("complete", "pruned", "failed")}
     title = ", ".join(f"{count} {state}" for state, count in counts.items())
-    table = Table("trial", "validation AUC", "best epoch", *keys, title=f"{len(outcomes)} trials: {title}")
+    table = Table("trial", "validation AUC", "best epoch", "settings", title=f"{len(outcomes)} trials: {title}")
     order = sorted(outcomes, key=lambda o: (o.state != "complete", -o.auc if o.auc == o.auc else 1.0))
     for one in order[:_SHOWN]:
         auc = f"{one.auc:.4f}" + ("" if one.state == "complete" else f" {one.state}")
         epochs = f"{one.epochs:.2f}" if one.epochs == one.epochs else "-"
-        table.add_row(str(one.number), auc, epochs, *(_short(one.chosen.get(key)) for key in keys))
+        table.add_row(str(one.number), auc, epochs, ", ".join(f"{key} {_short(one.chosen.get(key))}" for key in keys))
     return table
 
 
