@@ -72,8 +72,8 @@ def _rows_by_length(log: AnyLog, split: str, schema: Schema) -> Ids:
 
 
 def _day(seconds: object) -> str:
-    """Seconds since the epoch as a date and time in UTC; as they are where no calendar has them."""
+    """Seconds since the epoch as a date and time in UTC; where no calendar has them, such as milliseconds, so told."""
     try:
         return datetime.fromtimestamp(int(str(seconds)), UTC).strftime("%Y-%m-%d %H:%M")
     except (ValueError, OverflowError, OSError):
-        return str(seconds)
+        return f"no date: {seconds}"

@@ -35,6 +35,7 @@ from model.data.rating_stream import RatingStream, newest_items
 from model.data.shards import ShardWriter
 from model.data.vocab import prior_of
 
+_THE_LOG = "the log"  # what messages name: its files are not known here
 _SHARD_ROWS = 1 << 17
 _MOST_SHARDS = 1024  # files are opened once a piece each
 
@@ -69,7 +70,7 @@ class Preparation:
 
     def __init__(self, stream: RatingStream, schema: Schema, plan: Plan, *, scratch: Path, report: Report) -> None:
         """Read the log once, and survey it where its kind needs that."""
-        self._schema, self._plan, self._report, self._file = schema, plan, report, str(scratch.parent)
+        self._schema, self._plan, self._report = schema, plan, report
         self._kind, self._reading = stream.kind, stream.reading
         row = _bytes_per_row(schema) * self._kind.impressions
         self._most = max(int(plan.memory_mb * (1 << 20) / row), 1)
@@ -78,10 +79,10 @@ class Preparation:
         rated = self._read(stream)
         given = rated.drop(schema.keys.timestamp, ORDER) if stream.items is None else stream.items()
         every = every_item(Interactions(ratings=rated, items=given), schema)
-        self.items = checked_items(every, schema, file=self._file)
+        self.items = checked_items(every, schema, file=_THE_LOG)
         if stream.users is not None:
-            check_users(stream.users, schema.keys.user, file=self._file)
-        self._told = Told(schema=schema, items=self.items, users=stream.users, file=self._file)
+            check_users(stream.users, schema.keys.user, file=_THE_LOG)
+        self._told = Told(schema=schema, items=self.items, users=stream.users, file=_THE_LOG)
         self._times = self._kind.survey(self._partitions, self._pieces("survey"), scratch)
         self._division = self._divided(self._times)
         self.counts = {name: SplitCounts() for name in SPLITS}
@@ -98,7 +99,7 @@ class Preparation:
             done += len(piece)
             self._report("partition", done, None)
         if not done:
-            raise ConfigError(file=self._file, key="rows", found=0, allowed="one or more")
+            raise ConfigError(file=_THE_LOG, key="rows", found=0, allowed="one or more")
         return rated.total()
 
     def count(self) -> tuple[Encoder, NDArray[np.float32]]:

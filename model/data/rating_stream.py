@@ -84,7 +84,7 @@ def _stream(config: DataConfig, schema: Schema, base: Path, reading: Reading) ->
         return _table(config.url or base / (config.path or ""), config, schema, reading)
     known = [*_READERS, "amazon_reviews", "taobao_ads"]
     if config.format not in known or config.path is None:
-        raise _refused(config, "a folder with a table, " + ", ".join(known) + "; or synthetic")
+        raise _refused(config, ", ".join([*FORMS, *known, "synthetic"]) + "; others are prepared without --shards")
     folder = base / config.path
     if config.format == "amazon_reviews":
         reviews = stream_amazon_reviews(folder, schema, reading)
@@ -111,8 +111,6 @@ def _table(place: Path | str, config: DataConfig, schema: Schema, reading: Readi
 
     def pieces() -> Iterator[pl.DataFrame]:
         for block in itertools.chain([first], blocks):
-            if block.columns != first.columns:
-                raise _refused(config, f"in every file the columns {', '.join(first.columns)}")
             rows = numbered(block, [name for name in config.text_ids if name in block.columns], reading)
             yield rows.with_columns(rating.alias("rating"))
 

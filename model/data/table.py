@@ -58,10 +58,15 @@ def scan_table(place: Path | str, config: DataConfig, schema: Schema, reading: R
     """
     readers: Mapping[str, Callable[[File, Wanted, Reading], Iterator[pl.DataFrame]]]
     readers = {"csv": _csv, "tsv": _csv, "parquet": _parquet, "jsonl": _json, "ndjson": _json, "json": _json}
-    wanted = Wanted(config, schema)
+    wanted, first = Wanted(config, schema), list[str]()
     for file in find_files(place, tuple(f".{suffix}" for suffix in readers)):
         for frame in readers[_suffix(file)](file, wanted, reading):
-            yield _of_asked_actions(frame, wanted, schema, reading)
+            rows = _of_asked_actions(frame, wanted, schema, reading)
+            first = first or rows.columns
+            if rows.columns != first:
+                allowed = "in every file the columns " + ", ".join(first)
+                raise ConfigError(file=str(file), key="columns", found=rows.columns, allowed=allowed)
+            yield rows
 
 
 def _suffix(file: File) -> str:

@@ -50,15 +50,19 @@ class Wanted:
     """The columns that a run reads of a table, by the table's names, and what their values must be."""
 
     def __init__(self, config: DataConfig, schema: Schema) -> None:
-        self.form, keys = FORMS[config.format], schema.keys
+        self.form, keys, named = FORMS[config.format], schema.keys, config.columns or {}
         roles = {"user": keys.user, "item": keys.item, "category": keys.category or "category"}
         roles["timestamp"] = keys.timestamp
         published = {roles.get(role, role): theirs for role, theirs in self.form.columns.items()}
-        self._theirs: dict[str, str] = {**published, **(config.columns or {})}
+        self._theirs: dict[str, str] = {**published, **named}
         kinds = {**impression_columns(schema), ACTION: "text"}
+        for key, names in (("columns", named), ("text_ids", config.text_ids)):
+            if unknown := [name for name in names if name not in kinds]:
+                allowed = "columns of the schema: " + ", ".join(kinds)
+                raise ConfigError(file="config", key=f"data.{key}", found=unknown[0], allowed=allowed)
         self.keys = (keys.user, keys.item, keys.timestamp)
         features = [f.name for side in ("user", "item", "context") for f in schema.features(side)]
-        self._needed = [*self.keys, *features]
+        self._needed = dict.fromkeys([*self.keys, *features, *named])
         self.types = {name: _type(kind) for name, kind in kinds.items()}
         text = pl.String if config.format == "table" else pl.Int64
         self.types[keys.user] = field_types(schema.user).get(keys.user, text)
@@ -67,12 +71,12 @@ class Wanted:
         self._label = keys.label
 
     def among(self, theirs: list[str], file: File) -> dict[str, str]:
-        """The table's name of a column -> the schema's, of those that are wanted.
+        """The table's name of a column -> the schema's, of those that are wanted, in the schema's order.
 
-        Raises ConfigError if user, item, time or a feature is not there.
+        Raises ConfigError if user, item, time, a feature or a column that the configuration names is not there.
         """
         named = {self._theirs.get(name, name): name for name in self.types}
-        found = {name: named[name] for name in theirs if name in named}
+        found = {name: ours for name, ours in named.items() if name in theirs}
         for key in self._needed:
             if key not in found.values():
                 allowed = f"a column {self._theirs.get(key, key)}, or its name in [data.columns]"

@@ -358,6 +358,24 @@ def test_a_table_without_a_needed_column_is_refused(tmp_path: Path) -> None:
             read_log(DataConfig(format="table", path=tmp_path), SCHEMA, base=Path())
 
 
+def test_a_column_that_the_configuration_names_has_to_be_there(tmp_path: Path) -> None:
+    """A label under a misspelt name would make a next-item log of impressions; files agree, in whatever order."""
+    (tmp_path / "a.csv").write_text("user_id,item_id,cate_id,click,timestamp\n1,2,3,0,4\n")
+    table = DataConfig(format="table", path=tmp_path)
+    for columns, said in (
+        ({"label": "klick"}, r"a\.csv: column label: found .*'click'.*a column klick"),
+        ({"labl": "click"}, r"data\.columns: found 'labl', allowed: .*label"),
+    ):
+        with pytest.raises(ConfigError, match=said):
+            read_log(dataclasses.replace(table, columns=columns), SCHEMA, base=Path())
+    (tmp_path / "b.csv").write_text("item_id,timestamp,user_id,cate_id,label\n1,2,3,4,5\n")
+    with pytest.raises(ConfigError, match=r"b\.csv: columns: found .*label.*, allowed: in every file"):
+        read_log(table, SCHEMA, base=Path())
+    (tmp_path / "b.csv").write_text("item_id,timestamp,user_id,cate_id\n1,2,3,4\n")
+    found = {tuple(frame.columns) for frame in scan_table(tmp_path, table, SCHEMA, Reading())}
+    assert found == {("user_id", "item_id", "cate_id", "timestamp")}
+
+
 def test_prepare_ends_with_what_the_log_is_and_what_was_left_out(tmp_path: Path) -> None:
     """Rows, items, lengths, times; lines and their pace; malformed lines with number; reasons; the names of ids."""
     public = PUBLIC["table jsonl"]
