@@ -33,7 +33,7 @@ from model.log_facts import AnyLog
 from model.moments import save_moments, with_moments
 from model.newest_day import by_newest_hours
 from model.pipeline import evaluated, prepare, run_training
-from model.prepare_command import plan_of, prepared_shards, read_with_progress
+from model.prepare_command import plan_of, prepared_shards, print_reading, read_with_progress
 from model.progress import TrainingBar
 from model.publish import publish
 from model.run_folder import TrainedRun, save_figures, save_run
@@ -94,9 +94,13 @@ def _last_bundle(bundles: Path) -> Path:
 def _split(settings: RunConfig, shards: Path | None, *, hours: float, parent: Parent | None) -> AnyLog:
     """The log with its newest hours apart, in memory or prepared in shards."""
     if shards is not None:
-        return prepared_shards(settings, shards, known=parent.known if parent else None, hours=hours)[0]
+        prepared, reading = prepared_shards(settings, shards, known=parent.known if parent else None, hours=hours)
+        print_reading(reading)
+        return prepared
+    log, reading = read_with_progress(settings)
+    print_reading(reading)
     return by_newest_hours(
-        read_with_progress(settings)[0],
+        log,
         timestamp=settings.schema.keys.timestamp,
         hours=hours,
         valid_fraction=settings.data.valid_fraction,

@@ -10,6 +10,7 @@ import typer
 
 from model.checkpoint import lanes_begun
 from model.config import RunConfig, read_config
+from model.data.known import LEARNED
 from model.data.log import Log
 from model.incremental import Parent, newer, read_parent
 from model.log_facts import AnyLog
@@ -63,7 +64,9 @@ def _train(settings: RunConfig, ranks: Ranks, *, out: Path, resume: bool, parent
         settings = replace(settings, data=replace(settings.data, lanes=lanes_begun(out)))
     log, reading = read_any(settings)
     if parent is not None and isinstance(log, Log):
+        every = len(log.train)
         log = newer(log, parent, timestamp=settings.schema.keys.timestamp)
+        reading.leave_out(LEARNED, every - len(log.train))
     console.print(log_table(log, settings))
     print_reading(reading)
     if parent is not None and parent.moments is not None:

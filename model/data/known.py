@@ -16,6 +16,8 @@ from model.bundle.raw import Lists
 from model.bundle.vocabulary import IdIndex, Vocabulary
 from model.data.ragged import slices
 
+LEARNED = "training row that the parent has learned"  # why it is left out
+
 
 @dataclass(frozen=True, kw_only=True)
 class Known:

@@ -22,10 +22,10 @@ from model.data.assemble import check_users, every_item
 from model.data.batches import EncodedSplit
 from model.data.columns import behavior_columns, checked_items, only
 from model.data.counted import SplitCounts, TrainCounts, met_in
-from model.data.division import SPLITS, Division, divide
+from model.data.division import LEFT_OUT, SPLITS, Division, divide
 from model.data.history import ORDER, numbered_from
 from model.data.interactions import Interactions
-from model.data.known import Known, extended, nothing_new
+from model.data.known import LEARNED, Known, extended, nothing_new
 from model.data.next_item import nothing_for
 from model.data.partitions import CARRIED, Partitions, Piece
 from model.data.piece_encoding import PieceEncoder, user_numbers
@@ -112,6 +112,7 @@ class Preparation:
             new.select(names).write_parquet(self.behaviors / f"{number:08}.parquet")
             for why, rows in found.left_out.items():
                 self._reading.leave_out(why, rows)
+            self._reading.leave_out(LEARNED, int((split == LEFT_OUT).sum()))
             for at, counts in enumerate(self.counts.values()):
                 mine = np.flatnonzero(split == at)
                 counts.add(found.rows[mine], found.lengths[mine], self._schema)

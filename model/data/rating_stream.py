@@ -2,7 +2,7 @@
 
 import itertools
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import polars as pl
@@ -60,7 +60,7 @@ def read_stream(config: DataConfig, schema: Schema, *, base: Path, reading: Read
     reading.block_bytes = min(reading.block_bytes, _BLOCK_BYTES)
     if negative_columns(schema):
         raise _refused(config, "a schema without logged negatives")
-    stream = _stream(config, schema, base, reading)
+    stream = replace(_stream(config, schema, base, reading), reading=reading)
     if config.split != "time" and not isinstance(stream.kind, NextItems):
         allowed = "'time': only a log of behaviors alone has a last item of each user"
         raise ConfigError(file="the log", key="data.split", found=config.split, allowed=allowed)
@@ -89,7 +89,7 @@ def _stream(config: DataConfig, schema: Schema, base: Path, reading: Reading) ->
     if config.format == "amazon_reviews":
         reviews = stream_amazon_reviews(folder, schema, reading)
         kind = NextItems(config, schema, twice=REVIEW_TWICE, reading=reading)
-        return RatingStream(pieces=_sliced(reviews.pieces), kind=kind, items=reviews.items, reading=reading)
+        return RatingStream(pieces=_sliced(reviews.pieces), kind=kind, items=reviews.items)
     if config.format == "taobao_ads":
         ads = stream_taobao_ads(folder, schema, reading)
         return RatingStream(pieces=_sliced(ads.pieces), kind=Beside(), items=ads.items, users=ads.users)
@@ -117,10 +117,10 @@ def _table(place: Path | str, config: DataConfig, schema: Schema, reading: Readi
     if given:
         items = GivenItems(schema)
         rows = _checked(_sliced(pieces()), items, schema, file=str(place))
-        return RatingStream(pieces=rows, kind=Given(), items=items.total, reading=reading)
+        return RatingStream(pieces=rows, kind=Given(), items=items.total)
     rated = (rows.drop(label, strict=False) for rows in _sliced(pieces()))
     kind = Labelled(1.0) if label in first.columns else NextItems(config, schema, twice=TWICE, reading=reading)
-    return RatingStream(pieces=rated, kind=kind, reading=reading)
+    return RatingStream(pieces=rated, kind=kind)
 
 
 def _checked(blocks: Iterator[pl.DataFrame], items: GivenItems, schema: Schema, *, file: str) -> Iterator[pl.DataFrame]:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -145,7 +146,9 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert result.exit_code == 0, result.output
     assert "stable is " in result.stdout
     prepare = ("prepare", folder / "shop.toml", "--shards", "--from", folder / "bundles", "--out", folder / "day2")
-    assert call(*prepare).exit_code == 0
+    result = call(*prepare)
+    assert result.exit_code == 0
+    assert re.search(r"left out: [\d,]+ x training row that the parent has learned", result.stdout)
     return folder
 
 
