@@ -20,7 +20,7 @@ from benchmarks.options import config_of, sample
 from benchmarks.options_studies import SPEED, STUDIES
 from model.batch_loss import BatchLoss, adapted
 from model.config import RunConfig
-from model.data.batches import batches
+from model.data.batch_order import batches
 from model.data.fresh_negatives import FreshNegatives
 from model.data.negatives import NegativeSampler
 from model.nets import build_net
@@ -69,7 +69,7 @@ def steps(prepared: Prepared, config: RunConfig) -> Iterator[float]:
         loss = BatchLoss(net, config.train, sampler=NegativeSampler(prepared.encoder))
         while True:
             size, bucket = config.train.batch_size, config.train.length_buckets
-            for rows in batches(train, batch_size=size, rng=rng, bucket=bucket):
+            for rows in batches(train.lengths, batch_size=size, rng=rng, bucket=bucket):
                 started = time.process_time()
                 batch = train.take(rows)
                 optimizer.step(loss(fresh.redraw(batch, rows, rng) if fresh else batch, rng))

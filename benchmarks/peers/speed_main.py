@@ -18,7 +18,8 @@ from benchmarks.peers.train_main import categories, read_split
 from benchmarks.peers.train_nets import Shape, batch_of, build
 from model.batch_loss import BatchLoss
 from model.bundle.schema import schema_from_table
-from model.data.batches import EncodedSplit, batches, encode_split
+from model.data.batch_order import batches
+from model.data.batches import EncodedSplit, encode_split
 from model.data.log import DataConfig, read_log
 from model.data.negatives import NegativeSampler
 from model.data.vocab import fit_encoder
@@ -64,7 +65,9 @@ def our_step(folder: Path, kind: str, *, history: int) -> Step:
 
 def _forever(split: EncodedSplit, rng: np.random.Generator) -> Iterator[np.ndarray]:
     while True:
-        yield from (rows for rows in batches(split, batch_size=BATCH, rng=rng, bucket=False) if len(rows) == BATCH)
+        yield from (
+            rows for rows in batches(split.lengths, batch_size=BATCH, rng=rng, bucket=False) if len(rows) == BATCH
+        )
 
 
 def peer_step(folder: Path, system: str, kind: str, *, history: int) -> Step:

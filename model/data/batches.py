@@ -1,4 +1,4 @@
-"""A split as encoded tensors, and the order in which training goes through it.
+"""A split as encoded tensors, in memory.
 
 An `EncodedSplit` is a `rows.Split` that is in memory. N rows, B rows of a batch, T behaviors of all rows end to end,
 L the longest history of a batch, F fields of a behavior.
@@ -20,6 +20,7 @@ from model.bundle.padding import pad_history
 from model.bundle.records import Behaviors, make_behaviors
 from model.bundle.schema import Schema, Side
 from model.bundle.vocabulary import Ids
+from model.data.batch_order import batches, by_length
 from model.data.columns import history_columns, negative_columns, raw_column
 from model.data.ragged import slices, to_flat
 from model.data.rows import Drawn
@@ -27,7 +28,6 @@ from model.data.rows import Drawn
 _SIDES: tuple[Side, ...] = ("user", "context", "item")
 _MS = 1000  # of a second: the log counts in seconds, stores and requests in milliseconds
 _CHUNK = 1 << 20  # behaviors encoded at a time: their records are wide, and all at once would be most of the memory
-POOL_BATCHES = 50  # rows are sorted by length inside pools of this many batches: little padding, still random
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,7 +69,7 @@ class EncodedSplit:
 
     def order(self, *, batch_size: int, rng: np.random.Generator, bucket: bool) -> Iterator[Drawn]:
         """An epoch's `batches`, all drawn at once."""
-        drawn = list(batches(self, batch_size=batch_size, rng=rng, bucket=bucket))
+        drawn = list(batches(self.lengths, batch_size=batch_size, rng=rng, bucket=bucket))
         return (Drawn(rows=rows, size=len(rows)) for rows in drawn)
 
     def steps(self, batch_size: int) -> int:
@@ -166,36 +166,6 @@ def encode_rows(
         offsets=np.concatenate([[0], np.cumsum(lengths)]),
         negatives=negatives,
     )
-
-
-def batches(
-    split: EncodedSplit, *, batch_size: int, rng: np.random.Generator | None = None, bucket: bool = True
-) -> Iterator[Ids]:
-    """Row numbers of one batch after another; every row comes exactly once, and the last batch may be shorter.
-
-    Without `rng` the rows come in the split's order. With it they are shuffled; `bucket` then puts rows of similar
-    history length together, so that less is padded: rows are shuffled, sorted by length within pools of 50 batches, cut
-    into batches, and all batches shuffled again. The same `rng` state gives the same batches.
-    """
-    lengths = split.lengths
-    order = np.arange(len(lengths)) if rng is None else rng.permutation(len(lengths))
-    if rng is not None and bucket:
-        order = _sorted_in_pools(order, lengths, pool=batch_size * POOL_BATCHES)
-    starts = np.arange(0, len(order), batch_size)
-    for start in starts if rng is None else rng.permutation(starts):
-        yield order[start : start + batch_size]
-
-
-def by_length(lengths: Ids, batch_size: int) -> list[Ids]:
-    """Row numbers of batches of similar history length: less padding, and the order does not matter to who scores."""
-    order = np.argsort(lengths, kind="stable")
-    return [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
-
-
-def _sorted_in_pools(order: Ids, lengths: Ids, *, pool: int) -> Ids:
-    """`order`, with each run of `pool` rows sorted by history length; equal lengths stay as shuffled."""
-    at = np.arange(len(order)) // pool
-    return order[np.lexsort((lengths[order], at))]
 
 
 def _columns(frame: pl.DataFrame, encoder: Encoder, side: Side) -> Columns:

@@ -14,7 +14,7 @@ import numpy as np
 
 from model.bundle.errors import ConfigError
 from model.bundle.vocabulary import Ids
-from model.data.batches import POOL_BATCHES
+from model.data.batch_order import POOL_BATCHES
 from model.data.rows import Drawn
 
 

@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from model.bundle.encode import Tensors
 from model.bundle.vocabulary import Ids
-from model.data.batches import EncodedSplit, by_length
+from model.data.batch_order import by_length
+from model.data.batches import EncodedSplit
 from model.data.lanes import Lanes
 from model.data.rows import Drawn
 from model.data.shards import Shards
