@@ -363,7 +363,7 @@ def test_a_column_that_the_configuration_names_has_to_be_there(tmp_path: Path) -
     (tmp_path / "a.csv").write_text("user_id,item_id,cate_id,click,timestamp\n1,2,3,0,4\n")
     table = DataConfig(format="table", path=tmp_path)
     for columns, said in (
-        ({"label": "klick"}, r"a\.csv: column label: found .*'click'.*a column klick"),
+        ({"label": "is_click"}, r"a\.csv: column label: found .*'click'.*a column is_click"),
         ({"labl": "click"}, r"data\.columns: found 'labl', allowed: .*label"),
     ):
         with pytest.raises(ConfigError, match=said):
