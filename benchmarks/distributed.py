@@ -70,6 +70,11 @@ def started(options: argparse.Namespace, ranks: int) -> dict[str, float]:
     """Samples per second of wall time, and per CPU second of all processes, of a run of its own."""
     sizes = ["--batch", str(options.batch), "--batches", str(options.batches)]
     worker = ["-m", "benchmarks.distributed", "--net", options.net, *sizes]
+    return run_ranks(worker, ranks)
+
+
+def run_ranks(worker: list[str], ranks: int) -> dict[str, float]:
+    """What the first of several processes under torchrun writes into the file behind `--rank-of`."""
     torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(ranks)]
     environ = clean_environ(os.environ) | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     with TemporaryDirectory() as folder:

@@ -11,19 +11,14 @@ processes together. Needs the extra `torchrec`. The last line is one JSON object
 import argparse
 import dataclasses
 import json
-import os
 import resource
-import subprocess
-import sys
 import time
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import numpy as np
 import torch
 
-from benchmarks.distributed import NETS
-from benchmarks.load_process import clean_environ
+from benchmarks.distributed import NETS, run_ranks
 from model.bundle.encode import Encoder
 from model.bundle.schema import FIRST_ID
 from model.data.batches import EncodedSplit, encode_split
@@ -40,7 +35,6 @@ from model.train import train
 from model.train_config import TrainConfig
 from model.training import Samples, Step
 
-ROOT = Path(__file__).parents[1]
 BATCH = 1024
 MB = 1 << 20
 
@@ -75,13 +69,7 @@ def started(options: argparse.Namespace, ranks: int, divided: int) -> dict[str, 
     """The figures of a run of its own."""
     asked = {"rows": options.rows, "batches": options.batches, "net": options.net, "divided": divided}
     worker = ["-m", "benchmarks.sharded_tables", *(f"--{key}={value}" for key, value in asked.items())]
-    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(ranks)]
-    environ = clean_environ(os.environ) | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-    with TemporaryDirectory() as folder:
-        place = Path(folder) / "figures.json"
-        subprocess.run([sys.executable, *torchrun, *worker, "--rank-of", str(place)], env=environ, check=True)
-        figures: dict[str, float] = json.loads(place.read_text())
-    return figures
+    return run_ranks(worker, ranks)
 
 
 def measure(options: argparse.Namespace, place: Path) -> None:

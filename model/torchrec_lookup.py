@@ -22,9 +22,9 @@ class RowLookup:
     def __init__(self, tables: Mapping[str, nn.Embedding], *, ranks: Ranks, device: torch.device) -> None:
         """Every rank has rows of each table; what they hold is not set."""
         from torchrec import EmbeddingCollection, EmbeddingConfig  # noqa: PLC0415  # the extra `torchrec`
-        from torchrec.distributed.embedding import EmbeddingCollectionSharder  # noqa: PLC0415
-        from torchrec.distributed.sharding_plan import construct_module_sharding_plan, row_wise  # noqa: PLC0415
-        from torchrec.distributed.types import ShardingEnv  # noqa: PLC0415
+        from torchrec.distributed.embedding import EmbeddingCollectionSharder  # noqa: PLC0415  # as above
+        from torchrec.distributed.sharding_plan import construct_module_sharding_plan, row_wise  # noqa: PLC0415  # as above
+        from torchrec.distributed.types import ShardingEnv  # noqa: PLC0415  # as above
 
         self._device, self._widths = device, {name: table.embedding_dim for name, table in tables.items()}
         configs = [

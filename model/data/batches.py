@@ -113,7 +113,16 @@ class EncodedSplit:
 
     def between(self, start: int, stop: int) -> "EncodedSplit":
         """The rows from `start` to before `stop`, as views."""
-        rows, behaviors = slice(start, stop), slice(*self.offsets[[start, stop]].tolist())
+        behaviors = slice(*self.offsets[[start, stop]].tolist())
+        return self._of(slice(start, stop), behaviors, offsets=self.offsets[start : stop + 1] - behaviors.start)
+
+    def rows(self, rows: Ids) -> "EncodedSplit":
+        """The split of these rows, in this order."""
+        starts, lengths = self.offsets[rows], self.lengths[rows]
+        return self._of(rows, slices(starts, lengths), offsets=np.concatenate([[0], np.cumsum(lengths)]))
+
+    def _of(self, rows: Ids | slice, behaviors: Ids | slice, *, offsets: Ids) -> "EncodedSplit":
+        """Those rows with those behaviors, of which row i has the ones from offsets[i] to before offsets[i + 1]."""
         return EncodedSplit(
             label=self.label[rows],
             user=self.user[rows],
@@ -121,23 +130,8 @@ class EncodedSplit:
             request={name: tensor[rows] for name, tensor in self.request.items()},
             items={name: tensor[rows] for name, tensor in self.items.items()},
             history=self.history[behaviors],
-            offsets=self.offsets[start : stop + 1] - behaviors.start,
+            offsets=offsets,
             negatives=None if self.negatives is None else self.negatives[behaviors],
-        )
-
-    def rows(self, rows: Ids) -> "EncodedSplit":
-        """The split of these rows, in this order."""
-        starts, lengths = self.offsets[rows], self.lengths[rows]
-        at = slices(starts, lengths)
-        return EncodedSplit(
-            label=self.label[rows],
-            user=self.user[rows],
-            timestamp=self.timestamp[rows],
-            request={name: tensor[rows] for name, tensor in self.request.items()},
-            items={name: tensor[rows] for name, tensor in self.items.items()},
-            history=self.history[at],
-            offsets=np.concatenate([[0], np.cumsum(lengths)]),
-            negatives=None if self.negatives is None else self.negatives[at],
         )
 
 
